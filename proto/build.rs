@@ -1,0 +1,28 @@
+//! Generates the Rust types from the `.proto` files. `protox` parses them, so no `protoc` is needed.
+
+use std::path::Path;
+
+const FILES: [&str; 5] = [
+    "galen/v1/agent.proto",
+    "galen/v1/event.proto",
+    "galen/v1/log.proto",
+    "galen/v1/query.proto",
+    "pprof/profile.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in FILES {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, [root])?;
+    // Batches are taken over as slices of the receive buffer, never copied. See `galen_proto` for who must copy.
+    tonic_prost_build::configure()
+        .bytes(".galen.v1.Batch")
+        .bytes(".galen.v1.LogRecord")
+        .bytes(".galen.v1.Event.data")
+        .bytes(".galen.v1.Attachment")
+        .bytes(".galen.v1.GetProfileResponse")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

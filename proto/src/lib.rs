@@ -1,0 +1,32 @@
+//! The wire contract of Galen, generated from `galen/v1/*.proto`, and the pprof profile format.
+//!
+//! `bytes` fields of a batch are slices of the message that they came in: whoever keeps one beyond the batch copies it,
+//! or the whole message stays in memory.
+
+/// `galen.v1`: the agent's stream, the event, the query service, and what the log keeps.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
+    reason = "generated code"
+)]
+pub mod v1 {
+    tonic::include_proto!("galen.v1");
+}
+
+/// `perftools.profiles`: the pprof profile format.
+#[allow(unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated code")]
+pub mod pprof {
+    tonic::include_proto!("perftools.profiles");
+}
+
+mod id;
+pub use id::ParseEventIdError;
+
+/// The version of the stream's protocol that this crate describes.
+pub const PROTOCOL: u32 = 1;
+/// Longest name of a node, in bytes: that of a DNS name.
+pub const MAX_NODE_NAME: usize = 253;
+/// Media type of a pprof profile (its `Attachment` is `gzip` encoded).
+pub const PPROF_MEDIA_TYPE: &str = "application/vnd.google.protobuf; proto=perftools.profiles.Profile";
