@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use prost::Message;
+
 const FILES: [&str; 5] = [
     "galen/v1/agent.proto",
     "galen/v1/event.proto",
@@ -16,6 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(FILES, [root])?;
+    let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    std::fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Batches are taken over as slices of the receive buffer, never copied. See `galen_proto` for who must copy.
     tonic_prost_build::configure()
         .bytes(".galen.v1.Batch")

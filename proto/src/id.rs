@@ -55,7 +55,9 @@ mod tests {
 
     #[test]
     fn what_is_not_an_id_is_refused() {
-        for text in ["", "a", "a/b", "/0000000000c0ffee/42", "a/c0ffee/42", "a/0000000000c0ffee/0", "a/+00000000c0ffee1/3"] {
+        for text in
+            ["", "a", "a/b", "/0000000000c0ffee/42", "a/c0ffee/42", "a/0000000000c0ffee/0", "a/+00000000c0ffee1/3"]
+        {
             assert!(text.parse::<EventId>().is_err(), "{text}");
         }
     }

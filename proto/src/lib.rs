@@ -30,3 +30,5 @@ pub const PROTOCOL: u32 = 1;
 pub const MAX_NODE_NAME: usize = 253;
 /// Media type of a pprof profile (its `Attachment` is `gzip` encoded).
 pub const PPROF_MEDIA_TYPE: &str = "application/vnd.google.protobuf; proto=perftools.profiles.Profile";
+/// Every message and service of this crate as an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
