@@ -1,0 +1,48 @@
+//! The signals that ask a process to end: SIGTERM and SIGINT.
+//!
+//! The first asks for an orderly end, which takes up to the drain deadline. The next ends the process at once, also
+//! when the runtime is stuck, because the watch for it has a thread of its own.
+
+use std::{io, process, thread};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Offset of the exit code of a process that a signal ended, by the shell's convention.
+const SIGNAL_EXIT_BASE: i32 = 128;
+
+/// Waits for SIGTERM or SIGINT. Without a handler, which the system may refuse, it waits for ever: the signals then end
+/// the process by themselves.
+pub async fn terminated() {
+    if let Err(error) = wait().await {
+        tracing::warn!(%error, "signals cannot be handled: they end the process without a drain");
+        std::future::pending::<()>().await;
+    }
+}
+
+/// From now on, the next SIGTERM or SIGINT ends the process at once, with 128 plus the signal's number. To be called
+/// when the orderly end begins.
+pub fn on_second_signal_exit() {
+    let watch = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let kind = runtime.block_on(wait())?;
+        process::exit(SIGNAL_EXIT_BASE + kind.as_raw_value());
+    };
+    let spawned = thread::Builder::new().name("second-signal".into()).spawn(move || {
+        let result: io::Result<()> = watch();
+        if let Err(error) = result {
+            tracing::warn!(%error, "a second signal will not end the process at once");
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "a second signal will not end the process at once");
+    }
+}
+
+async fn wait() -> io::Result<SignalKind> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+    })
+}
