@@ -1,0 +1,161 @@
+//! Compiles each `<name>/<name>.bpf.c` with clang, and takes the sizes and offsets of the records from `<name>/<name>.h`,
+//! so that the header is the only place where the layout is written down.
+
+use std::{
+    env,
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const PROGRAMS: [&str; 2] = ["cpu_profile", "oom"];
+
+const INSTALL: &str = "install what compiles BPF programs: apt-get install clang llvm libbpf-dev";
+
+/// A struct of a header, its fields, and constants, as they are to be known in Rust.
+struct Layout {
+    program: &'static str,
+    name: &'static str,
+    fields: &'static [&'static str],
+    constants: &'static [&'static str],
+}
+
+const LAYOUTS: [Layout; 5] = [
+    Layout {
+        program: "cpu_profile",
+        name: "cpu_profile_sample",
+        fields: &[
+            "time",
+            "slots",
+            "address_space",
+            "tgid",
+            "tid",
+            "kernel_bytes",
+            "user_bytes",
+            "kernel_error",
+            "user_error",
+            "comm",
+        ],
+        constants: &["CPU_PROFILE_MAX_FRAMES", "CPU_PROFILE_SLOTS", "CPU_PROFILE_TARGETS"],
+    },
+    Layout {
+        program: "cpu_profile",
+        name: "cpu_profile_target",
+        fields: &["cgroup", "hierarchy"],
+        constants: &["CPU_PROFILE_UNIFIED", "CPU_PROFILE_CPU", "CPU_PROFILE_CPUACCT"],
+    },
+    Layout { program: "cpu_profile", name: "cpu_profile_counts", fields: &["taken", "ring_full"], constants: &[] },
+    Layout { program: "cpu_profile", name: "cpu_profile_control", fields: &["series"], constants: &[] },
+    Layout {
+        program: "oom",
+        name: "oom_kill",
+        fields: &[
+            "time",
+            "victim_memcg",
+            "trigger_memcg",
+            "anon_kb",
+            "file_kb",
+            "shmem_kb",
+            "swap_kb",
+            "page_tables_kb",
+            "virtual_kb",
+            "flags",
+            "tgid",
+            "tid",
+            "uid",
+            "oom_score_adj",
+            "trigger_tgid",
+            "trigger_tid",
+            "comm",
+            "trigger_comm",
+        ],
+        constants: &["OOM_VICTIM_KNOWN", "OOM_MEMORY_KNOWN", "OOM_UNIFIED"],
+    },
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=include/kernel.h");
+    for name in PROGRAMS {
+        let source = format!("{name}/{name}.bpf.c");
+        println!("cargo::rerun-if-changed={source}");
+        println!("cargo::rerun-if-changed={name}/{name}.h");
+        let object = out.join(format!("{name}.o"));
+        run(clang()?.args(["-g", "-Wall", "-Werror", "-c", &source, "-o"]).arg(&object))?;
+        run(Command::new("llvm-strip").arg("-g").arg(&object))?;
+    }
+    fs::write(out.join("layout.rs"), layouts(&out)?)?;
+    Ok(())
+}
+
+fn clang() -> Result<Command, Box<dyn Error>> {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let kernel_arch = match arch.as_str() {
+        "x86_64" => "x86",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let mut clang = Command::new("clang");
+    clang
+        .args(["-O2", "-target", "bpf", "-mcpu=v3"])
+        .arg(format!("-D__TARGET_ARCH_{kernel_arch}"))
+        // Where Debian and its kin keep <asm/types.h>.
+        .arg(format!("-I/usr/include/{arch}-linux-gnu"));
+    Ok(clang)
+}
+
+fn run(command: &mut Command) -> Result<(), Box<dyn Error>> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("cannot run `{program}` ({error}); {INSTALL}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let missing = if text.contains("file not found") { format!("; {INSTALL}") } else { String::new() };
+    Err(format!("`{program}` failed{missing}\n{text}").into())
+}
+
+/// Has the BPF compiler work out the numbers as initial values of constants, and reads them back from its assembly.
+fn layouts(out: &Path) -> Result<String, Box<dyn Error>> {
+    let mut source = String::from("#define AT(s, f) __builtin_offsetof(struct s, f)\n");
+    for program in PROGRAMS {
+        writeln!(source, "#include \"{program}/{program}.h\"")?;
+    }
+    let mut names = Vec::new();
+    let mut define = |name: String, value: String| -> std::fmt::Result {
+        writeln!(source, "const unsigned long long {name} = {value};")?;
+        names.push(name);
+        Ok(())
+    };
+    for Layout { program, name, fields, constants } in &LAYOUTS {
+        let short = name.strip_prefix(&format!("{program}_")).unwrap_or(name).to_uppercase();
+        let prefix = format!("{}__{short}", program.to_uppercase());
+        define(format!("{prefix}__SIZE"), format!("sizeof(struct {name})"))?;
+        for field in *fields {
+            define(format!("{prefix}__{}", field.to_uppercase()), format!("AT({name}, {field})"))?;
+        }
+        for constant in *constants {
+            define(format!("VALUE__{constant}"), (*constant).to_owned())?;
+        }
+    }
+    let file = out.join("layout.c");
+    let assembly = out.join("layout.s");
+    fs::write(&file, source)?;
+    run(clang()?.args(["-S", "-I."]).arg(&file).arg("-o").arg(&assembly))?;
+    let assembly = fs::read_to_string(assembly)?;
+    let mut rust = String::new();
+    for name in names {
+        let value = assembly
+            .lines()
+            .skip_while(|line| line.split(':').next() != Some(&name))
+            .nth(1)
+            .and_then(|line| line.split_whitespace().nth(1))
+            .and_then(|value| value.parse::<usize>().ok())
+            .ok_or_else(|| format!("clang did not say what `{name}` is"))?;
+        writeln!(rust, "pub(crate) const {}: usize = {value};", name.trim_start_matches("VALUE__"))?;
+    }
+    Ok(rust)
+}

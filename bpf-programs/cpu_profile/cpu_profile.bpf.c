@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Samples what runs on a CPU: at each tick of a perf event, if the task is in a cgroup that a capture wants or in one
+ * below it, its kernel and user stacks go to the ring.
+ *
+ * The reader sleeps until its own tick, and is woken early in two cases only: a process is seen for the first time
+ * (its mappings must be read while it lives), or the ring is half full.
+ */
+#include "../include/kernel.h"
+#include "cpu_profile.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Set before loading: the process that drains the ring, never sampled. */
+const volatile __u32 own_tgid = 0;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 19);
+} samples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, CPU_PROFILE_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct cpu_profile_target);
+	__type(value, __u64);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CPU_PROFILE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct cpu_profile_counts);
+} counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu_profile_control);
+} control SEC(".maps");
+
+struct image {
+	__u64 address_space;
+	__u64 series;
+	__u64 tgid;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct image);
+	__type(value, __u8);
+} announced SEC(".maps");
+
+#define FRAME_BYTES (CPU_PROFILE_MAX_FRAMES * sizeof(__u64))
+
+struct scratch {
+	struct cpu_profile_sample sample;
+	__u64 frames[2 * (CPU_PROFILE_MAX_FRAMES + 1)];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline __u64 wanted_by(struct cgroup *cgroup, __u64 hierarchy)
+{
+	__u64 slots = 0;
+
+	for (int depth = 0; depth < CPU_PROFILE_MAX_DEPTH && cgroup; depth++) {
+		struct cpu_profile_target key = {
+			.cgroup = BPF_CORE_READ(cgroup, kn, id),
+			.hierarchy = hierarchy,
+		};
+		__u64 *found = bpf_map_lookup_elem(&targets, &key);
+
+		if (found)
+			slots |= *found;
+		cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
+	}
+	return slots;
+}
+
+static __always_inline __u64 slots_of(struct task_struct *task)
+{
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct cgroup *unified = BPF_CORE_READ(set, dfl_cgrp);
+	struct cgroup_root *unified_root = BPF_CORE_READ(unified, root);
+	struct cgroup_root *cpu_root = NULL;
+	__u64 slots = wanted_by(unified, CPU_PROFILE_UNIFIED);
+
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpu_cgrp_id)) {
+		struct cgroup *cpu = cgroup_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id));
+
+		cpu_root = BPF_CORE_READ(cpu, root);
+		if (cpu_root != unified_root)
+			slots |= wanted_by(cpu, CPU_PROFILE_CPU);
+	}
+	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id)) {
+		struct cgroup *cpuacct = cgroup_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id));
+		struct cgroup_root *root = BPF_CORE_READ(cpuacct, root);
+
+		if (root != unified_root && root != cpu_root)
+			slots |= wanted_by(cpuacct, CPU_PROFILE_CPUACCT);
+	}
+	return slots;
+}
+
+static __always_inline void count(__u64 slots, int delivered)
+{
+	for (__u32 slot = 0; slot < CPU_PROFILE_SLOTS; slot++) {
+		__u32 key = slot;
+		struct cpu_profile_counts *counted;
+
+		if (!(slots & (1ull << slot)))
+			continue;
+		counted = bpf_map_lookup_elem(&counts, &key);
+		if (!counted)
+			continue;
+		counted->taken++;
+		if (!delivered)
+			counted->ring_full++;
+	}
+}
+
+static __always_inline __u64 wake_up(const struct cpu_profile_sample *sample)
+{
+	__u32 zero = 0;
+	__u8 yes = 1;
+	struct cpu_profile_control *now = bpf_map_lookup_elem(&control, &zero);
+	struct image image = {
+		.address_space = sample->address_space,
+		.series = now ? now->series : 0,
+		.tgid = sample->tgid,
+	};
+
+	if (sample->address_space && !bpf_map_lookup_elem(&announced, &image)) {
+		bpf_map_update_elem(&announced, &image, &yes, BPF_ANY);
+		return BPF_RB_FORCE_WAKEUP;
+	}
+	if (bpf_ringbuf_query(&samples, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&samples, BPF_RB_RING_SIZE) / 2)
+		return BPF_RB_FORCE_WAKEUP;
+	return BPF_RB_NO_WAKEUP;
+}
+
+SEC("perf_event")
+int sample_cpu(void *ctx)
+{
+	__u64 ids = bpf_get_current_pid_tgid();
+	struct task_struct *task;
+	struct scratch *scratch;
+	__u32 zero = 0;
+	__u64 slots, kernel_bytes = 0, user_bytes = 0;
+	long walked;
+
+	/* The event ticks on idle CPUs too. */
+	if ((__u32)ids == 0 || ids >> 32 == own_tgid)
+		return 0;
+	task = (struct task_struct *)bpf_get_current_task();
+	slots = slots_of(task);
+	if (!slots)
+		return 0;
+	scratch = bpf_map_lookup_elem(&scratches, &zero);
+	if (!scratch)
+		return 0;
+
+	scratch->sample.time = bpf_ktime_get_boot_ns();
+	scratch->sample.slots = slots;
+	scratch->sample.address_space = (__u64)BPF_CORE_READ(task, mm);
+	scratch->sample.tgid = ids >> 32;
+	scratch->sample.tid = ids;
+	scratch->sample.kernel_error = 0;
+	scratch->sample.user_error = 0;
+	bpf_get_current_comm(scratch->sample.comm, sizeof(scratch->sample.comm));
+
+	walked = bpf_get_stack(ctx, scratch->frames, FRAME_BYTES, 0);
+	if (walked < 0)
+		scratch->sample.kernel_error = walked;
+	else if (walked <= FRAME_BYTES)
+		kernel_bytes = walked;
+	if (scratch->sample.address_space) {
+		walked = bpf_get_stack(ctx, (void *)scratch->frames + kernel_bytes, FRAME_BYTES, BPF_F_USER_STACK);
+		if (walked < 0)
+			scratch->sample.user_error = walked;
+		else if (walked <= FRAME_BYTES)
+			user_bytes = walked;
+	}
+	scratch->sample.kernel_bytes = kernel_bytes;
+	scratch->sample.user_bytes = user_bytes;
+	count(slots, !bpf_ringbuf_output(&samples, scratch, sizeof(scratch->sample) + kernel_bytes + user_bytes,
+					 wake_up(&scratch->sample)));
+	return 0;
+}

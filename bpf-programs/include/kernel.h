@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The few kernel types that the programs read, each with only the fields that are read. Offsets come from the running
+ * kernel's BTF when a program is loaded (`preserve_access_index`), so neither order nor size matters here.
+ * A name with three underscores and a suffix is the shape of another kernel version.
+ */
+#ifndef GALEN_KERNEL_H
+#define GALEN_KERNEL_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup_root;
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[1];
+	struct cgroup *dfl_cgrp;
+};
+
+struct percpu_counter {
+	__s64 count;
+};
+
+/* From 6.2: counters per CPU, of which `count` is the part that was folded. */
+struct mm_struct {
+	struct percpu_counter rss_stat[4];
+	unsigned long total_vm;
+	long pgtables_bytes;
+};
+
+typedef struct {
+	__s64 counter;
+} atomic_long_t;
+
+struct mm_rss_stat {
+	atomic_long_t count[4];
+};
+
+/* Up to 6.1. */
+struct mm_struct___before_6_2 {
+	struct mm_rss_stat rss_stat;
+};
+
+struct signal_struct {
+	short oom_score_adj;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	char comm[16];
+	struct mm_struct *mm;
+	struct css_set *cgroups;
+	struct signal_struct *signal;
+};
+
+#pragma clang attribute pop
+
+/* The values differ from kernel to kernel: read them by bpf_core_enum_value. */
+enum cgroup_subsys_id {
+	cpu_cgrp_id,
+	cpuacct_cgrp_id,
+	memory_cgrp_id,
+};
+
+/* The cgroup of a css_set in the hierarchy of one controller. */
+static __always_inline struct cgroup *cgroup_of(struct css_set *set, __u64 subsys)
+{
+	struct cgroup_subsys_state **slot = (void *)__builtin_preserve_access_index(&set->subsys[0]);
+	struct cgroup_subsys_state *css = NULL;
+
+	bpf_probe_read_kernel(&css, sizeof(css), slot + (subsys & 31));
+	return css ? BPF_CORE_READ(css, cgroup) : NULL;
+}
+
+#endif

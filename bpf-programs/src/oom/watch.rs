@@ -1,0 +1,125 @@
+//! Loading the program by the best hook that the kernel has, and reading its ring.
+//!
+//! The ring wakes its reader at each kill: wait until [`Watch`] is readable (`AsFd`), then take all that is there.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, RingBuf},
+    programs::{BtfTracePoint, ProgramError, TracePoint},
+};
+
+use super::{OBJECT, Record};
+use crate::{BadRecord, Error, Kernel, Support};
+
+const PROGRAM: &str = "oom";
+
+/// Where the program hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// The tracepoint hands over the task of the victim.
+    Task,
+    /// It hands over the number of the victim only (up to 6.8).
+    Pid,
+    /// As `Pid`, by the classic tracepoint, which takes a mounted tracefs.
+    Classic,
+}
+
+/// The loaded and attached program. Dropping it detaches.
+pub struct Watch {
+    hook: Hook,
+    ring: RingBuf<MapData>,
+    lost: Array<MapData, u64>,
+    /// Owns the program and its link.
+    _object: Ebpf,
+}
+
+impl Watch {
+    /// # Errors
+    /// No hook took the program; the error is that of the best one.
+    pub fn attach(kernel: &Kernel) -> Result<Self, Error> {
+        let mut object =
+            EbpfLoader::new().btf(kernel.btf()).load(OBJECT).map_err(|error| Error::object(PROGRAM, error))?;
+        let hook = attach(&mut object, kernel)?;
+        let ring = take(&mut object, "kills")?;
+        let lost = take(&mut object, "lost")?;
+        Ok(Self { hook, ring, lost, _object: object })
+    }
+
+    #[must_use]
+    pub fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    #[must_use]
+    pub fn support(&self) -> Support {
+        match self.hook {
+            Hook::Task => Support::Full,
+            Hook::Pid | Hook::Classic => Support::Degraded(
+                "this kernel tells only the pid of an OOM victim: its memory counters and cgroup are not known"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// The next kill; `None` when there is none yet.
+    pub fn next_kill(&mut self) -> Option<Result<Record, BadRecord>> {
+        self.ring.next().map(|bytes| Record::parse(&bytes))
+    }
+
+    /// Kills since the program was attached that found the ring full.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.get(&0, 0).unwrap_or_default()
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("hook", &self.hook).finish_non_exhaustive()
+    }
+}
+
+fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    object: &mut Ebpf,
+    map: &'static str,
+) -> Result<T, Error> {
+    let taken = object.take_map(map).ok_or(Error::NoMap { program: PROGRAM, map })?;
+    T::try_from(taken).map_err(|source| Error::Map { program: PROGRAM, map, source: Box::new(source) })
+}
+
+fn attach(object: &mut Ebpf, kernel: &Kernel) -> Result<Hook, Error> {
+    let best = match attach_btf(object, kernel, "kill_task") {
+        Ok(()) => return Ok(Hook::Task),
+        Err(error) => error,
+    };
+    if attach_btf(object, kernel, "kill_pid").is_ok() {
+        return Ok(Hook::Pid);
+    }
+    if attach_classic(object).is_ok() {
+        return Ok(Hook::Classic);
+    }
+    Err(Error::Program { program: PROGRAM, source: Box::new(best) })
+}
+
+fn attach_btf(object: &mut Ebpf, kernel: &Kernel, name: &str) -> Result<(), ProgramError> {
+    let program: &mut BtfTracePoint = object.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()?;
+    let btf = kernel.btf().ok_or(ProgramError::NotLoaded)?;
+    program.load("mark_victim", btf)?;
+    program.attach()?;
+    Ok(())
+}
+
+fn attach_classic(object: &mut Ebpf) -> Result<(), ProgramError> {
+    let program: &mut TracePoint = object.program_mut("kill_classic").ok_or(ProgramError::NotLoaded)?.try_into()?;
+    program.load()?;
+    program.attach("oom", "mark_victim")?;
+    Ok(())
+}
