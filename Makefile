@@ -1,0 +1,43 @@
+# The commands of the project. Each first installs what it needs and this machine lacks; see scripts/bootstrap.sh.
+
+# Frame pointers make the stacks of our own programs complete in profiles, those of `galen demo` among them.
+release_flags := $(RUSTFLAGS) -C force-frame-pointers=yes
+target_dir := $(or $(CARGO_TARGET_DIR),target)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo release test check docs bench soak
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: release ## Catch a real CPU burst on this machine and show it; ARGS='--for 60s' ends by itself. Needs root
+	@"$(target_dir)/release/galen" demo $(ARGS)
+
+release: ## Build the three programs as they are shipped
+	@scripts/bootstrap.sh build
+	RUSTFLAGS="$(release_flags)" cargo build --release --locked -p galen-agent -p galen-aggregator -p galen-cli
+
+test: ## Run all tests; as root, or those that need the kernel skip themselves. ARGS go to cargo test
+	@scripts/bootstrap.sh test
+	scripts/test.sh $(ARGS)
+
+check: ## The gate: format, lints, documentation, generated pages, licences
+	@scripts/bootstrap.sh build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	cargo xtask licences
+	cargo xtask docs --check
+
+docs: ## Write the generated pages anew
+	@scripts/bootstrap.sh build
+	cargo xtask docs
+
+bench: release ## Measure what docs/benchmarks.md records; takes minutes. Needs root. ARGS go to galen-bench
+	RUSTFLAGS="$(release_flags)" cargo build --release --locked -p galen-integration-tests --bins
+	"$(target_dir)/release/galen-bench" $(ARGS)
+
+soak: ## Kill agents and aggregators under load, 200 rounds; takes long. Needs root
+	@scripts/bootstrap.sh test
+	GALEN_KILL_ROUNDS=200 scripts/test.sh -p galen-integration-tests --test kill $(ARGS)

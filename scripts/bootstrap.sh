@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs what this machine lacks: for a build, or for the tests as well.
+#
+#   scripts/bootstrap.sh build|test
+#
+# Looks at a few files; where nothing is missing it says and changes nothing. Otherwise it installs with apt-get, as
+# root or by a sudo that asks for no password, and where neither is there it stops and says what to install.
+set -euo pipefail
+
+purpose=${1:-}
+case $purpose in
+build | test) ;;
+*)
+  sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+  ;;
+esac
+
+missing=()
+# A package is missing if none of the commands or files that it is needed for is there.
+want() {
+  local package=$1 thing
+  shift
+  for thing in "$@"; do
+    if [[ $thing == */* ]]; then
+      [[ ! -e $thing ]] || return 0
+    elif command -v "$thing" >/dev/null; then
+      return 0
+    fi
+  done
+  missing+=("$package")
+}
+
+want clang clang
+want llvm llvm-strip
+want libbpf-dev /usr/include/bpf/bpf_helpers.h
+want gcc cc
+want libc6-dev /usr/include/stdlib.h
+want linux-libc-dev /usr/include/linux/bpf.h
+want git git
+want ca-certificates /etc/ssl/certs/ca-certificates.crt
+if [[ $purpose == test ]]; then
+  want docker.io dockerd
+  want busybox-static /usr/share/doc/busybox-static
+fi
+
+if ((${#missing[@]})); then
+  as_root=()
+  if [[ $(id -u) != 0 ]]; then
+    as_root=(sudo)
+  fi
+  by_hand="${as_root[*]:+sudo }apt-get update && ${as_root[*]:+sudo }apt-get install --no-install-recommends ${missing[*]}"
+  if ! command -v apt-get >/dev/null; then
+    echo "bootstrap: this machine lacks what these packages of Debian hold, and has no apt-get: ${missing[*]}" >&2
+    exit 1
+  fi
+  if ((${#as_root[@]})) && ! sudo -n true 2>/dev/null; then
+    printf 'bootstrap: some packages are missing. Install them, then try again:\n\n  %s\n\n' "$by_hand" >&2
+    exit 1
+  fi
+  echo "bootstrap: installs ${missing[*]}" >&2
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  if ! { "${as_root[@]}" apt-get update -qq &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    printf 'bootstrap: apt-get failed, as said above. By hand it is:\n\n  %s\n\n' "$by_hand" >&2
+    exit 1
+  fi
+fi
+
+# An own line of its own, because a missing toolchain cannot be mended by apt-get.
+if ! command -v cargo >/dev/null; then
+  echo "bootstrap: cargo is missing: install rustup, see https://rustup.rs" >&2
+  exit 1
+fi

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace, or those of the arguments, and ends with how many there were.
+#
+#   scripts/test.sh [ARGUMENTS OF cargo test]
+#
+# The binaries are built first: the tests of the whole start them from the target directory.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [[ $(id -u) != 0 ]]; then
+  cat >&2 <<'EOF'
+test: not root: tests that load BPF programs, make cgroups, mount or start containers skip themselves, and say so.
+      All of them: sudo -E env "PATH=$PATH" make test
+EOF
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo build --workspace --locked --bins
+status=0
+# Not fail-fast: one run shows everything that is broken.
+cargo test --workspace --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+
+awk '
+  /^test result:/ { suites++; passed += $4; failed += $6; ignored += $8 }
+  /^test .* \.\.\. FAILED$/ { names = names "\n  " $2 }
+  /skipped: / { skips++; reasons = reasons "\n  " $0 }
+  END {
+    printf "\n%d tests passed, %d failed, %d ignored, in %d suites", passed, failed, ignored, suites
+    if (skips) printf "; %d skipped themselves:%s", skips, reasons
+    if (failed) printf "\nfailed:%s", names
+    print ""
+    if (!passed) exit 1
+  }' "$log" || status=1
+exit "$status"
