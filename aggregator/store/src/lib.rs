@@ -1,1 +1,45 @@
+//! The aggregator's embedded search store: one index a day, filled from the log by a single writer.
+//!
+//! Invariants:
+//! - Every event of the log is in the store exactly once, byte for byte, whatever happens between two commits: the
+//!   position in the log is committed with the documents.
+//! - An event that is wrong is kept with the reason. It never stops the ones behind it.
+//! - Disk and memory are bounded: days are dropped whole by age and by size, at most three indexes are written at a
+//!   time, an answer has a limit in events and bytes, a search has a deadline.
+//! - A damaged index is put aside and counted, and what the log still has of it is indexed again.
+//!
+//! Calls block: run them on a thread that may.
 
+mod catalog;
+mod counts;
+mod day;
+mod document;
+mod error;
+mod evidence;
+mod hit;
+mod json;
+mod page;
+mod partition;
+pub mod query;
+mod schema;
+mod search;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use catalog::Settings;
+pub use counts::Tally;
+pub use document::{kind_name, severity_name};
+pub use error::{Class, Error};
+pub use hit::Hit;
+pub use page::{Key, Order};
+pub use query::Query;
+pub use search::{Found, MAX_COUNTS, MAX_LIMIT, Search};
+pub use store::{Stats, Store};
+pub use writer::Writer;

@@ -1,0 +1,162 @@
+//! Crashes and damage: nothing is indexed twice, and nothing is left out.
+
+use std::{fs, path::Path};
+
+use galen_proto::v1::Event;
+use proptest::prelude::*;
+
+use crate::{
+    Error, Store, Writer,
+    testing::{DAY, NOW, event, found, record, settings},
+};
+
+/// What the log holds: event `n` has offset `n` and sequence number `n + 1`, and belongs to one of three days.
+fn log(events: u64) -> Vec<Event> {
+    (0..events).map(|n| event("a", NOW + DAY * ((n * 7 % 3) as i64 - 1), &format!("{{\"n\":{n}}}"))).collect()
+}
+
+/// Feeds the writer from where it stands, `batch` events to a commit.
+fn feed(writer: &mut Writer, log: &[Event], batch: usize) -> Result<(), Error> {
+    while (writer.next() as usize) < log.len() {
+        let from = writer.next() as usize;
+        let to = (from + batch).min(log.len());
+        writer.add(from as u64, &record(from as u64 + 1, &log[from..to]))?;
+        writer.commit()?;
+    }
+    Ok(())
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|other| other == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_crash_between_the_commits_of_a_round_repeats_and_loses_nothing() {
+    for commits in 0..9 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(24);
+        let store = Store::open(settings(&dir)).unwrap();
+        let mut writer = store.writer(24).unwrap();
+        writer.commits_before_fault = Some(commits);
+        assert!(matches!(feed(&mut writer, &log, 8), Err(Error::Injected)));
+        drop((writer, store));
+
+        let store = Store::open(settings(&dir)).unwrap();
+        let mut writer = store.writer(24).unwrap();
+        feed(&mut writer, &log, 8).unwrap();
+        assert_eq!(found(&store, ""), (1..=24).collect::<Vec<_>>(), "after {commits} commits");
+    }
+}
+
+#[test]
+fn a_writer_that_failed_can_be_replaced_while_the_store_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(24);
+    let store = Store::open(settings(&dir)).unwrap();
+    let mut writer = store.writer(24).unwrap();
+    writer.commits_before_fault = Some(4);
+    assert!(feed(&mut writer, &log, 8).is_err());
+    drop(writer);
+    feed(&mut store.writer(24).unwrap(), &log, 8).unwrap();
+    assert_eq!(found(&store, ""), (1..=24).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_damaged_index_is_put_aside_and_built_again_from_the_log() {
+    for extension in ["store", "fast", "idx", "term", "json"] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(30);
+        let store = Store::open(settings(&dir)).unwrap();
+        let mut writer = store.writer(30).unwrap();
+        feed(&mut writer, &log, 10).unwrap();
+        drop((writer, store));
+        // The index of the newest events: the others are not read in full.
+        let days = dir.path().join("store/days");
+        let files = files(&days, extension);
+        let file = files.iter().rfind(|path| !path.ends_with(".managed.json")).unwrap();
+        flip(file);
+
+        let store = Store::open(settings(&dir)).unwrap();
+        assert_eq!(store.stats().damaged, 1, "{}", file.display());
+        let aside = fs::read_dir(dir.path().join("store/aside")).unwrap().next().unwrap().unwrap().path();
+        assert!(fs::read_to_string(aside.join("reason")).unwrap().contains("damaged"));
+        assert!(found(&store, "").len() < 30);
+        // A crash in the middle of the repair.
+        let mut writer = store.writer(30).unwrap();
+        assert_eq!(writer.next(), 0);
+        writer.commits_before_fault = Some(1);
+        assert!(feed(&mut writer, &log, 10).is_err());
+        drop((writer, store));
+        let store = Store::open(settings(&dir)).unwrap();
+        let mut writer = store.writer(30).unwrap();
+        feed(&mut writer, &log, 10).unwrap();
+        assert_eq!(found(&store, ""), (1..=30).collect::<Vec<_>>(), "{extension}");
+        drop((writer, store));
+        let store = Store::open(settings(&dir)).unwrap();
+        assert_eq!(store.writer(30).unwrap().next(), 30);
+    }
+}
+
+#[test]
+fn a_clean_stop_is_not_verified_and_an_unclean_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(3);
+    let store = Store::open(settings(&dir)).unwrap();
+    let mut writer = store.writer(3).unwrap();
+    feed(&mut writer, &log, 3).unwrap();
+    writer.close_clean().unwrap();
+    drop(store);
+    assert!(dir.path().join("store/clean").exists());
+    let store = Store::open(settings(&dir)).unwrap();
+    assert!(!dir.path().join("store/clean").exists());
+    assert_eq!(found(&store, ""), [1, 2, 3]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn any_series_of_crashes_indexes_every_event_once(
+        faults in prop::collection::vec((0_u32..8, 1_usize..12), 0..6),
+        drop_oldest in any::<bool>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(40);
+        for (commits, batch) in faults {
+            let store = Store::open(settings(&dir)).unwrap();
+            let mut writer = store.writer(40).unwrap();
+            writer.commits_before_fault = Some(commits);
+            let _ = feed(&mut writer, &log, batch);
+        }
+        let store = Store::open(settings(&dir)).unwrap();
+        let mut writer = store.writer(40).unwrap();
+        feed(&mut writer, &log, 7).unwrap();
+        prop_assert_eq!(found(&store, ""), (1..=40).collect::<Vec<_>>());
+        if drop_oldest {
+            // The day that is dropped does not come back, and the others stay as they are.
+            writer.retain(NOW + 7 * DAY).unwrap();
+            drop((writer, store));
+            let store = Store::open(settings(&dir)).unwrap();
+            let mut writer = store.writer(40).unwrap();
+            feed(&mut writer, &log, 7).unwrap();
+            let kept: Vec<u64> = (0..40).filter(|n| n * 7 % 3 != 0).map(|n| n + 1).collect();
+            prop_assert_eq!(found(&store, ""), kept);
+        }
+    }
+}
