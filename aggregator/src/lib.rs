@@ -1,1 +1,206 @@
+//! The aggregator: takes the events of all agents, keeps each exactly once, and answers questions about them.
+//!
+//! ```text
+//! session ─► ingest (exact dedup, group commit) ─► log ─► ack
+//!                                                   └─► readers, each with a cursor of its own: indexer, live tail
+//! ```
+//!
+//! [`start`] wires the parts and returns when they listen; each part is a folder that knows nothing of the others but
+//! what it is handed here.
 
+pub mod config;
+mod error;
+pub mod ingest;
+mod listener;
+mod metrics;
+pub mod nodes;
+pub mod session;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use galen_log::{
+    EmbeddedLog, Log,
+    embedded::{Settings as LogSettings, Writer},
+};
+use galen_proto::v1::agent_service_server::AgentServiceServer;
+use galen_runtime::{BoxError, OnEnd, Supervisor, atomic_file};
+use prometheus::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tonic::{service::Routes, transport::Server};
+
+pub use config::{Config, Settings};
+pub use error::Error;
+
+use ingest::Ingest;
+use metrics::Gathered;
+use nodes::Nodes;
+use session::{Limits, Seats, Service, Sessions, Terms};
+
+/// In the data directory: where the aggregator listens.
+pub const ADDRESSES_FILE: &str = "addresses.json";
+/// Windows of HTTP/2: what a client may send before it is read. They bound the memory of stalled agents.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+/// Calls at a time on one connection.
+const STREAMS: u32 = 64;
+/// Connections besides those of the agents: of the command line and of programs.
+const OTHER_CONNECTIONS: usize = 256;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a message may hold besides a batch's bytes.
+const ENVELOPE: u64 = 64 << 10;
+/// How often the log looks whether something is old enough to be deleted.
+const RETENTION_EVERY: Duration = Duration::from_secs(30);
+
+/// Where the aggregator listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// What the parts behind the log are made from.
+#[derive(Clone)]
+pub struct Parts {
+    pub settings: Arc<Settings>,
+    pub log: Arc<dyn Log>,
+    pub nodes: Arc<Nodes>,
+    pub registry: Registry,
+    pub ingest_metrics: ingest::Metrics,
+    pub supervisor: Supervisor,
+    pub started_unix_nanos: i64,
+}
+
+/// Runs until the supervisor's shutdown. The caller drains it.
+///
+/// # Errors
+/// As [`start`].
+pub async fn run(settings: Settings, supervisor: Supervisor) -> Result<(), Error> {
+    start(settings, supervisor.clone()).await?;
+    supervisor.token().cancelled().await;
+    Ok(())
+}
+
+/// Starts everything under `supervisor`, and returns when it listens.
+///
+/// # Errors
+/// An address that is taken, or a data directory that cannot be used.
+pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Addresses, Error> {
+    let grpc = listener::bind(settings.grpc).await?;
+    let http = listener::bind(settings.http).await?;
+    let registry = Registry::new();
+    let settings = Arc::new(settings);
+
+    // The store is opened before the log, which must not give an offset again that the store has seen.
+    let floor = 0;
+    let (log, writer, watermarks) = open_log(&settings, floor).await?;
+    let nodes = Arc::new(Nodes::new(nodes_cap(&settings), &watermarks));
+    let ingest_metrics = ingest::Metrics::register(&registry)?;
+    let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
+    let worker =
+        ingest::Worker::new(requests, Box::new(writer), watermarks, Arc::clone(&nodes), ingest_metrics.clone());
+    Gathered { log: log.clone(), nodes: Arc::clone(&nodes), ingest: ingest.clone(), supervisor: supervisor.clone() }
+        .register(&registry)?;
+
+    let parts = Parts {
+        settings: Arc::clone(&settings),
+        log: Arc::new(log),
+        nodes,
+        registry,
+        ingest_metrics,
+        supervisor: supervisor.clone(),
+        started_unix_nanos: ingest::now_unix_nanos(),
+    };
+    let addresses = listening(&settings, &grpc, &http)?;
+    supervisor.thread("ingest", move || worker.run());
+    supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
+    start_readers(&parts);
+    start_grpc(&parts, ingest, grpc)?;
+    start_http(&parts, http);
+    tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
+    Ok(addresses)
+}
+
+/// Readers of the log.
+fn start_readers(_parts: &Parts) {}
+
+/// The agents' service, and the one that answers questions.
+fn start_grpc(parts: &Parts, ingest: Ingest, listener: TcpListener) -> Result<(), Error> {
+    let sessions = &parts.settings.sessions;
+    let metrics = session::Metrics::register(&parts.registry)?;
+    let connections = listener::connections(
+        listener,
+        sessions.max_agents as usize + OTHER_CONNECTIONS,
+        metrics.connections_refused.clone(),
+    );
+    let agents = Sessions {
+        ingest,
+        nodes: Arc::clone(&parts.nodes),
+        seats: Seats::new(sessions.max_agents as usize, Arc::clone(&parts.nodes)),
+        terms: Terms {
+            credit: sessions.credit.0,
+            memory: sessions.memory.0,
+            limits: Limits {
+                batch_bytes: sessions.max_batch_bytes.0,
+                batch_events: sessions.max_batch_events as usize,
+            },
+            heartbeat: sessions.heartbeat.0,
+        },
+        metrics,
+        supervisor: parts.supervisor.clone(),
+    };
+    let agents = AgentServiceServer::new(Service(Arc::new(agents)))
+        .max_decoding_message_size((sessions.max_batch_bytes.0 + ENVELOPE) as usize);
+    let routes = Routes::new(agents);
+    let shutdown = parts.supervisor.token();
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(connections, async move { shutdown.cancelled().await });
+    parts.supervisor.spawn("grpc", OnEnd::Shutdown, async move { server.await.map_err(BoxError::from) });
+    Ok(())
+}
+
+/// The HTTP API and the page.
+fn start_http(_parts: &Parts, _listener: TcpListener) {}
+
+async fn open_log(settings: &Settings, floor: u64) -> Result<(EmbeddedLog, Writer, galen_log::Watermarks), Error> {
+    let log = LogSettings {
+        segment_bytes: settings.log.segment_bytes.0,
+        retention_bytes: settings.log.retention_bytes.0,
+        retention_age: settings.log.retention_age.0,
+        floor,
+        ..LogSettings::new(settings.data_dir.join("log"))
+    };
+    Ok(tokio::task::spawn_blocking(move || EmbeddedLog::open(log)).await??)
+}
+
+/// Lets the log's thread look for what is due, and ends it with the process.
+async fn retention(ingest: Ingest, supervisor: Supervisor) -> Result<(), BoxError> {
+    let shutdown = supervisor.token();
+    while shutdown.run_until_cancelled(tokio::time::sleep(RETENTION_EVERY)).await.is_some() {
+        ingest.tick().await;
+    }
+    ingest.close().await;
+    Ok(())
+}
+
+fn listening(settings: &Settings, grpc: &TcpListener, http: &TcpListener) -> Result<Addresses, Error> {
+    let path = settings.data_dir.join(ADDRESSES_FILE);
+    let write = || {
+        let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
+        atomic_file::write(&path, &serde_json::to_vec(&addresses)?)?;
+        Ok(addresses)
+    };
+    write().map_err(|source| Error::Addresses { path: path.clone(), source })
+}
+
+/// As many nodes as may be connected, and as many again that were.
+fn nodes_cap(settings: &Settings) -> usize {
+    settings.sessions.max_agents as usize * 2
+}

@@ -1,1 +1,105 @@
-fn main() {}
+//! `galen-aggregator`: arguments, settings, run, exit code.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use galen_aggregator::{Config, Settings, config::ENV_PREFIX};
+use galen_runtime::{Drained, Supervisor, config, signal, telemetry};
+
+/// Collects the events of Galen's agents, keeps them, and answers questions about them.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Settings, as TOML.
+    #[arg(long, global = true, value_name = "FILE", env = "GALEN_AGGREGATOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// One setting, such as `listen.grpc=127.0.0.1:7400`. May be repeated; goes before the file.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = assignment)]
+    settings: Vec<(String, String)>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show or check settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Read the settings as a start would, and say what is wrong.
+    Check,
+    /// Print every setting with its default.
+    Defaults,
+    /// Print the JSON schema of the settings.
+    Schema,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            use std::io::Write;
+            // Nothing is left to be done if standard error is gone.
+            let _ = writeln!(std::io::stderr(), "galen-aggregator: {}", galen_runtime::Chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let load = || {
+        let config: Config = config::load(arguments.config.as_deref(), ENV_PREFIX, &arguments.settings)?;
+        telemetry::check_filter(&config.telemetry.filter)?;
+        anyhow::Ok((config.clone(), Settings::try_from(config)?))
+    };
+    match arguments.command {
+        Some(Command::Config(ConfigCommand::Defaults)) => print(&config::defaults_toml::<Config>())?,
+        Some(Command::Config(ConfigCommand::Schema)) => print(&config::schema_json::<Config>())?,
+        Some(Command::Config(ConfigCommand::Check)) => {
+            load()?;
+            print("settings are valid\n")?;
+        }
+        None => {
+            let (config, settings) = load()?;
+            telemetry::init(config.telemetry.format, &config.telemetry.filter)?;
+            return tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("failed to start the runtime")?
+                .block_on(serve(settings));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(settings: Settings) -> Result<ExitCode> {
+    let supervisor = Supervisor::new();
+    let deadline = settings.shutdown_deadline;
+    galen_aggregator::start(settings, supervisor.clone()).await?;
+    let shutdown = supervisor.token();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = signal::terminated() => tracing::info!(?deadline, "shutting down"),
+    }
+    signal::on_second_signal_exit();
+    let ended = supervisor.ended();
+    let drained = supervisor.drain(deadline).await;
+    Ok(match (ended, drained) {
+        (None, Drained::Complete | Drained::TimedOut { .. }) => ExitCode::SUCCESS,
+        (Some(_), _) => ExitCode::FAILURE,
+    })
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    std::io::stdout().write_all(text.as_bytes()).context("failed to write to standard output")
+}

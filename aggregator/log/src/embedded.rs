@@ -150,7 +150,8 @@ impl Log for EmbeddedLog {
     fn bounds(&self) -> Bounds {
         let segments = self.shared.segments.lock();
         let durable = *self.shared.durable.borrow();
-        let closed: u64 = segments.iter().filter(|segment| segment.id != durable.segment).map(|segment| segment.bytes).sum();
+        let closed: u64 =
+            segments.iter().filter(|segment| segment.id != durable.segment).map(|segment| segment.bytes).sum();
         Bounds {
             first: segments.first().map_or(durable.next, |segment| segment.base),
             next: durable.next,
@@ -203,12 +204,8 @@ impl Shared {
 
 fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join(LOCK);
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(Error::disk("open", &path))?;
+    let file =
+        File::options().write(true).create(true).truncate(false).open(&path).map_err(Error::disk("open", &path))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::InUse { path: dir.to_owned() }),

@@ -1,7 +1,7 @@
 //! A reader of the embedded log: follows the segments with a cursor of its own.
 //!
 //! Files are read on the blocking pool. The cursor moves only when a chunk is handed over, so a future that is dropped,
-//! or a read that fails, repeats. A segment that retention deletes stays readable for whoever has it open.
+//! or a read that fails, repeats. What retention deletes before a reader has come to its end is skipped, and said to be.
 
 use std::{fs::File, io, sync::Arc};
 
@@ -155,9 +155,10 @@ fn read(
                     cursor.next = header.next();
                     chunk.next = cursor.next;
                 }
-                Found::Damage { at } => {
+                Found::Damage { at, header } => {
                     shared.report_damage(stretch.segment, at);
                     cursor.at = open.position();
+                    skip(&mut chunk, &mut cursor, header.map_or(0, |header| header.next()));
                 }
                 Found::End { at } if stretch.grows => {
                     if at < stretch.end {

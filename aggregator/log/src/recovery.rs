@@ -64,7 +64,7 @@ pub(crate) fn recover(dir: &Path, limits: Limits) -> Result<Recovered, Error> {
             let replayed = replay(&path, bytes, |header, record| {
                 base.get_or_insert(header.base);
                 next = next.max(header.next());
-                if id >= from {
+                if let Some(record) = record.filter(|_| id >= from) {
                     watermarks.apply(record);
                 }
             })?;
@@ -96,7 +96,8 @@ pub(crate) fn recover(dir: &Path, limits: Limits) -> Result<Recovered, Error> {
         segments.push(Segment { id, base, bytes, written });
         next = next.max(base);
     }
-    Ok(Recovered { segments, id, next, watermarks, oldest_snapshot: 0, damage, stats })
+    let oldest_snapshot = snapshot::oldest_kept(dir)?;
+    Ok(Recovered { segments, id, next, watermarks, oldest_snapshot, damage, stats })
 }
 
 /// How a segment ends behind its last frame.
@@ -113,8 +114,12 @@ struct Replayed {
     damage: Vec<u64>,
 }
 
-/// Hands every intact record to `apply`.
-fn replay(path: &Path, bytes: u64, mut apply: impl FnMut(frame::Header, &LogRecord)) -> Result<Replayed, Error> {
+/// Hands every intact header to `apply`, with its record if that is intact, too.
+fn replay(
+    path: &Path,
+    bytes: u64,
+    mut apply: impl FnMut(frame::Header, Option<&LogRecord>),
+) -> Result<Replayed, Error> {
     let file = File::open(path).map_err(Error::disk("open", path))?;
     let mut scanner = Scanner::new(file, segment::HEADER);
     let mut damage = Vec::new();
@@ -122,10 +127,18 @@ fn replay(path: &Path, bytes: u64, mut apply: impl FnMut(frame::Header, &LogReco
         let at = scanner.position();
         match scanner.next(bytes).map_err(Error::disk("read", path))? {
             Found::Frame { header, payload } => match LogRecord::decode(payload) {
-                Ok(record) => apply(header, &record),
-                Err(_) => damage.push(at),
+                Ok(record) => apply(header, Some(&record)),
+                Err(_) => {
+                    apply(header, None);
+                    damage.push(at);
+                }
             },
-            Found::Damage { at } => damage.push(at),
+            Found::Damage { at, header } => {
+                if let Some(header) = header {
+                    apply(header, None);
+                }
+                damage.push(at);
+            }
             Found::End { at } => {
                 let tail = if is_torn(path, at, bytes)? { Tail::Torn } else { Tail::Damaged };
                 return Ok(Replayed { end: at.min(bytes), tail, damage });

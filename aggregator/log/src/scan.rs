@@ -14,11 +14,19 @@ const BLOCK: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(crate) enum Found {
-    Frame { header: Header, payload: Bytes },
-    /// What began at `at` cannot be read; the scan goes on behind it.
-    Damage { at: u64 },
+    Frame {
+        header: Header,
+        payload: Bytes,
+    },
+    /// What began at `at` cannot be read; the scan goes on behind it. With a header, it was this frame.
+    Damage {
+        at: u64,
+        header: Option<Header>,
+    },
     /// No further frame before the limit. Not all of `at .. limit` need be frames: a write may have been cut short.
-    End { at: u64 },
+    End {
+        at: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -52,7 +60,11 @@ impl Scanner {
         self.skip(HEADER);
         let payload = self.buffer.split_to(header.payload).freeze();
         self.at += header.payload as u64;
-        Ok(if header.matches(&payload) { Found::Frame { header, payload } } else { Found::Damage { at } })
+        Ok(if header.matches(&payload) {
+            Found::Frame { header, payload }
+        } else {
+            Found::Damage { at, header: Some(header) }
+        })
     }
 
     fn resynchronise(&mut self, limit: u64) -> io::Result<Found> {
@@ -65,7 +77,7 @@ impl Scanner {
             });
             self.skip(found.unwrap_or(candidates));
             if found.is_some() {
-                return Ok(Found::Damage { at });
+                return Ok(Found::Damage { at, header: None });
             }
         }
         self.at = at;

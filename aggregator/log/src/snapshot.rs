@@ -38,7 +38,7 @@ pub(crate) struct Snapshot {
 }
 
 /// Stores `state` as it is before segment `id`, and deletes the snapshots that are not needed any more. Returns the id
-/// of the oldest one that stays.
+/// of the oldest segment that is still needed.
 pub(crate) fn write(dir: &Path, id: u64, next: u64, state: &Stored) -> Result<u64, Error> {
     let path = path(dir, id);
     let beside = path.with_extension("tmp");
@@ -55,12 +55,17 @@ pub(crate) fn write(dir: &Path, id: u64, next: u64, state: &Stored) -> Result<u6
         .map_err(Error::disk("write", &path))?;
     segment::sync_dir(dir)?;
     let ids = segment::ids(dir, EXTENSION)?;
-    let (outdated, kept) = ids.split_at(ids.len().saturating_sub(KEPT));
-    for &id in outdated {
+    for &id in &ids[..ids.len().saturating_sub(KEPT)] {
         let path = self::path(dir, id);
         fs::remove_file(&path).map_err(Error::disk("delete", path))?;
     }
-    Ok(if kept.len() < KEPT { 0 } else { kept[0] })
+    oldest_kept(dir)
+}
+
+/// Segments from this id on are needed by a snapshot.
+pub(crate) fn oldest_kept(dir: &Path) -> Result<u64, Error> {
+    let ids = segment::ids(dir, EXTENSION)?;
+    Ok(ids.len().checked_sub(KEPT).map_or(0, |place| ids[place]))
 }
 
 /// The newest snapshot that is intact, and how many damaged ones were passed over.

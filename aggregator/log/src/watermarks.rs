@@ -212,17 +212,12 @@ impl Watermarks {
 
     /// The figures of every node.
     pub fn totals(&self) -> impl Iterator<Item = (&str, Totals)> {
-        self.nodes.iter().map(|(name, queues)| {
-            let mut totals = Totals::default();
-            for queue in queues {
-                totals.events += queue.events;
-                totals.touched_unix_nanos = totals.touched_unix_nanos.max(queue.touched_unix_nanos);
-                for lost in queue.lost.iter().chain(&queue.counters) {
-                    add(&mut totals.lost, lost.reason, &lost.tracer, lost.count);
-                }
-            }
-            (&**name, totals)
-        })
+        self.nodes.iter().map(|(name, queues)| (&**name, totals(queues)))
+    }
+
+    /// The figures of one node.
+    pub fn totals_of(&self, node: &str) -> Totals {
+        self.nodes.get(node).map(|queues| totals(queues)).unwrap_or_default()
     }
 
     /// As it is stored.
@@ -263,8 +258,10 @@ impl Watermarks {
     /// Drops queues that the agent does not have any more, but for the newest few.
     fn retire(&mut self, node: &str, announced: &[Queue]) {
         let Some(queues) = self.nodes.get_mut(node) else { return };
-        let gone = |queue: &QueueState| queue.epoch != RETIRED && announced.iter().all(|kept| kept.epoch != queue.epoch);
-        let mut ages: Vec<i64> = queues.iter().filter(|queue| gone(queue)).map(|queue| queue.touched_unix_nanos).collect();
+        let gone =
+            |queue: &QueueState| queue.epoch != RETIRED && announced.iter().all(|kept| kept.epoch != queue.epoch);
+        let mut ages: Vec<i64> =
+            queues.iter().filter(|queue| gone(queue)).map(|queue| queue.touched_unix_nanos).collect();
         if ages.len() <= OLD_QUEUES {
             return;
         }
@@ -297,6 +294,18 @@ impl Watermarks {
         }
         tracing::warn!(forgotten = excess, limit = self.limits.nodes, "too many nodes: forgot those silent longest");
     }
+}
+
+fn totals(queues: &[QueueState]) -> Totals {
+    let mut totals = Totals::default();
+    for queue in queues {
+        totals.events += queue.events;
+        totals.touched_unix_nanos = totals.touched_unix_nanos.max(queue.touched_unix_nanos);
+        for lost in queue.lost.iter().chain(&queue.counters) {
+            add(&mut totals.lost, lost.reason, &lost.tracer, lost.count);
+        }
+    }
+    totals
 }
 
 fn losses(ranges: Vec<(u64, u64)>, reason: i32) -> Vec<Loss> {

@@ -146,7 +146,7 @@ impl Writer {
 impl Append for Writer {
     fn append(&mut self, group: &[LogRecord]) -> Result<Appended, Error> {
         let first = self.next;
-        self.next = self.write(group)?;
+        self.next = self.write(group).inspect_err(|_| self.file = None)?;
         let bytes = self.buffer.len() as u64;
         self.bytes += bytes;
         if self.buffer.capacity() > KEPT_BUFFER {
@@ -181,6 +181,10 @@ impl Append for Writer {
                 .map_err(Error::disk("truncate", &path))?;
         }
         let recovered = recovery::recover(&self.settings.dir, self.settings.limits)?;
+        for (id, at) in recovered.damage {
+            self.shared.report_damage(id, at);
+        }
+        *self.shared.segments.lock() = recovered.segments;
         self.begin_segment(recovered.id.max(self.id + 1))?;
         Ok(recovered.watermarks)
     }

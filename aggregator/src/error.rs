@@ -1,0 +1,29 @@
+//! Why the aggregator cannot start.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::config;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Invalid),
+    #[error("failed to listen on {address}")]
+    Bind {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to open the log")]
+    Log(#[from] galen_log::Error),
+    #[error("failed to write `{}`", path.display())]
+    Addresses {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to register metrics")]
+    Metrics(#[from] prometheus::Error),
+    #[error("start was interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
+}

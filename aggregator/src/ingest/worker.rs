@@ -1,0 +1,267 @@
+//! The thread that owns the watermarks and the writer of the log.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use galen_log::{Append, Watermarks};
+use galen_proto::v1::{LogRecord, Progress, Queue};
+use galen_runtime::{Backoff, Chain};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    ingest::{Metrics, Receipts, Rejected, Request},
+    nodes::Nodes,
+};
+
+/// A group is closed at this size.
+const GROUP_BYTES: u64 = 8 << 20;
+/// A group is closed with this many requests.
+const GROUP_REQUESTS: usize = 1024;
+/// First and longest wait before the log is opened again.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// While the log is closed, requests are answered this often.
+const REFUSE_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs on a thread of its own.
+pub struct Worker {
+    requests: mpsc::Receiver<Request>,
+    log: Box<dyn Append>,
+    watermarks: Watermarks,
+    nodes: Arc<Nodes>,
+    metrics: Metrics,
+    records: Vec<LogRecord>,
+    answers: Vec<Answer>,
+    closing: bool,
+}
+
+/// What is said when the group is durable.
+enum Answer {
+    Welcome {
+        node: Arc<str>,
+        queues: Vec<Queue>,
+        answer: oneshot::Sender<Result<Vec<Progress>, Rejected>>,
+    },
+    Ack {
+        node: Arc<str>,
+        epoch: u64,
+        bytes: u64,
+        events: u64,
+        duplicates: u64,
+        receipts: Arc<Receipts>,
+        received: Instant,
+    },
+}
+
+impl Worker {
+    pub(crate) fn new(
+        requests: mpsc::Receiver<Request>,
+        log: Box<dyn Append>,
+        watermarks: Watermarks,
+        nodes: Arc<Nodes>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { requests, log, watermarks, nodes, metrics, records: Vec::new(), answers: Vec::new(), closing: false }
+    }
+
+    /// Until it is told to close, or nobody can ask any more. What was queued before is logged.
+    pub fn run(mut self) {
+        while !self.closing
+            && let Some(request) = self.requests.blocking_recv()
+        {
+            self.gather(request);
+            if let Err(error) = self.commit() {
+                self.reopen(&error);
+            }
+        }
+        self.requests.close();
+        if let Err(error) = self.log.checkpoint(&self.watermarks) {
+            tracing::warn!(error = %Chain(&error), "no snapshot of the watermarks at the end: the next start replays");
+        }
+    }
+
+    /// Takes what is queued, up to the size of a group, and leaves out what is settled.
+    fn gather(&mut self, first: Request) {
+        let began = Instant::now();
+        let now = now_unix_nanos();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        let mut requests = 0;
+        while let Some(request) = next {
+            match request {
+                Request::Announce { node, queues, answer } => self.announce(node, queues, answer, now),
+                Request::Batch(submission) => {
+                    bytes += submission.bytes;
+                    self.metrics.received_events.inc_by(submission.batch.events.len() as u64);
+                    self.metrics.received_bytes.inc_by(submission.bytes);
+                    self.metrics
+                        .queue_seconds
+                        .observe(began.saturating_duration_since(submission.received).as_secs_f64());
+                    self.admit(submission, now);
+                }
+                Request::Tick => {}
+                Request::Close => {
+                    self.closing = true;
+                    return;
+                }
+            }
+            requests += 1;
+            if bytes >= GROUP_BYTES || requests >= GROUP_REQUESTS {
+                return;
+            }
+            next = self.requests.try_recv().ok();
+        }
+    }
+
+    fn announce(
+        &mut self,
+        node: Arc<str>,
+        queues: Vec<Queue>,
+        answer: oneshot::Sender<Result<Vec<Progress>, Rejected>>,
+        now: i64,
+    ) {
+        match self.watermarks.announce(&node, &queues, now) {
+            Ok(records) => {
+                for record in &records {
+                    tracing::warn!(
+                        node = %node,
+                        epoch = format_args!("{:016x}", record.epoch),
+                        ranges = ?record.lost,
+                        "the agent was acknowledged what this log does not hold: declared lost"
+                    );
+                }
+                self.records.extend(records);
+                self.answers.push(Answer::Welcome { node, queues, answer });
+            }
+            // The session may be gone; then nobody wants to know.
+            Err(refused) => drop(answer.send(Err(refused.into()))),
+        }
+    }
+
+    fn admit(&mut self, submission: super::Submission, now: i64) {
+        let super::Submission { node, batch, bytes, receipts, received, _place } = submission;
+        let (epoch, events) = (batch.epoch, batch.events.len() as u64);
+        let admitted =
+            if receipts.is_rejected() { Err(None) } else { self.watermarks.admit(&node, batch, now).map_err(Some) };
+        match admitted {
+            Ok(admitted) => {
+                let duplicates = admitted.duplicates;
+                self.records.extend(admitted.records);
+                self.answers.push(Answer::Ack { node, epoch, bytes, events, duplicates, receipts, received });
+            }
+            Err(refused) => {
+                self.metrics.rejected_events.with_label_values(&["refused"]).inc_by(events);
+                if let Some(refused) = refused {
+                    receipts.reject(Rejected::from(refused));
+                }
+            }
+        }
+    }
+
+    /// Makes the group durable, and says so.
+    fn commit(&mut self) -> Result<(), galen_log::Error> {
+        if !self.records.is_empty() {
+            let began = Instant::now();
+            self.log.append(&self.records)?;
+            self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+            self.metrics.groups.inc();
+            self.nodes.logged(&self.records, &self.watermarks);
+            // The batches end here, and with them the memory that their events are slices of.
+            self.records.clear();
+        }
+        let durable = Instant::now();
+        let mut answers = std::mem::take(&mut self.answers);
+        for answer in answers.drain(..) {
+            self.answer(answer, durable);
+        }
+        self.answers = answers;
+        self.metrics.queues_forgotten.set(self.watermarks.evicted() as i64);
+        if self.log.checkpoint_due() {
+            self.log.checkpoint(&self.watermarks)?;
+        }
+        Ok(())
+    }
+
+    fn answer(&self, answer: Answer, durable: Instant) {
+        match answer {
+            Answer::Welcome { node, queues, answer } => {
+                let progress = queues.iter().map(|queue| self.progress(&node, queue.epoch)).collect();
+                // The session may be gone; then nobody wants to know.
+                let _ = answer.send(Ok(progress));
+            }
+            Answer::Ack { node, epoch, bytes, events, duplicates, receipts, received } => {
+                self.metrics.logged_events.inc_by(events - duplicates);
+                self.metrics.deduplicated_events.inc_by(duplicates);
+                self.metrics.durable_seconds.observe(durable.saturating_duration_since(received).as_secs_f64());
+                receipts.settle(self.progress(&node, epoch), bytes);
+            }
+        }
+    }
+
+    fn progress(&self, node: &str, epoch: u64) -> Progress {
+        self.watermarks.progress(node, epoch).unwrap_or(Progress { epoch, ..Progress::default() })
+    }
+
+    /// Refuses everything until the log is open again.
+    fn reopen(&mut self, error: &galen_log::Error) {
+        tracing::error!(error = %Chain(error), "the log cannot be written: agents are refused until it can");
+        self.metrics.disk_errors.inc();
+        self.metrics.log_available.set(0);
+        self.records.clear();
+        for answer in std::mem::take(&mut self.answers) {
+            match answer {
+                Answer::Welcome { answer, .. } => drop(answer.send(Err(Rejected::Unavailable))),
+                Answer::Ack { receipts, events, .. } => self.refuse(&receipts, events),
+            }
+        }
+        let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
+        while !self.closing {
+            let until = Instant::now() + backoff.next();
+            while Instant::now() < until && !self.closing {
+                self.refuse_queued();
+                thread::sleep(REFUSE_EVERY.min(until.saturating_duration_since(Instant::now())));
+            }
+            match self.log.reopen() {
+                Ok(watermarks) => {
+                    self.watermarks = watermarks;
+                    self.metrics.log_available.set(1);
+                    tracing::info!("the log is open again");
+                    return;
+                }
+                Err(error) => tracing::warn!(error = %Chain(&error), "the log still cannot be written"),
+            }
+        }
+    }
+
+    fn refuse_queued(&mut self) {
+        loop {
+            match self.requests.try_recv() {
+                Ok(Request::Announce { answer, .. }) => drop(answer.send(Err(Rejected::Unavailable))),
+                Ok(Request::Batch(submission)) => {
+                    let events = submission.batch.events.len() as u64;
+                    self.metrics.received_events.inc_by(events);
+                    self.refuse(&submission.receipts, events);
+                }
+                Ok(Request::Tick) => {}
+                Ok(Request::Close) | Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.closing = true;
+                    return;
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn refuse(&self, receipts: &Receipts, events: u64) {
+        self.metrics.rejected_events.with_label_values(&["unavailable"]).inc_by(events);
+        receipts.reject(Rejected::Unavailable);
+    }
+}
+
+/// The wall clock: nanoseconds since 1970-01-01 UTC, zero before.
+pub fn now_unix_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

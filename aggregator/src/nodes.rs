@@ -1,0 +1,229 @@
+//! Every node that was heard of: who is connected, what its tracers do, what came and what is gone.
+//!
+//! Filled from the watermarks at the start, then by sessions and by the log. Bounded: beyond the cap the disconnected
+//! node that was silent longest is left out of the registry, counted; its watermarks are not touched.
+
+use std::{collections::HashMap, sync::Arc};
+
+use galen_log::Watermarks;
+use galen_proto::v1::{Heartbeat, Hello, LogRecord, LossCounter, Node, TracerStatus};
+use parking_lot::Mutex;
+
+/// Tracers of a node that are kept.
+const MAX_TRACERS: usize = 64;
+
+/// The registry.
+#[derive(Debug)]
+pub struct Nodes {
+    cap: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    nodes: HashMap<Arc<str>, Node>,
+    /// Of all nodes since the log began, those that were left out included.
+    lost: Vec<LossCounter>,
+    evicted: u64,
+}
+
+/// All nodes together.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fleet {
+    pub known: u64,
+    pub connected: u64,
+    /// Nodes that were left out of the registry.
+    pub evicted: u64,
+    /// By reason and tracer.
+    pub lost: Vec<LossCounter>,
+    /// Of the connected nodes.
+    pub backlog_events: u64,
+    pub buffer_bytes: u64,
+    /// Tracers of the connected nodes.
+    pub tracers: Vec<TracerStatus>,
+}
+
+impl Nodes {
+    pub fn new(cap: usize, known: &Watermarks) -> Self {
+        let mut inner = Inner::default();
+        for (name, totals) in known.totals() {
+            for lost in &totals.lost {
+                galen_log::add(&mut inner.lost, lost.reason, &lost.tracer, lost.count);
+            }
+            inner.nodes.insert(
+                name.into(),
+                Node {
+                    name: name.to_owned(),
+                    last_seen_unix_nanos: totals.touched_unix_nanos,
+                    events: totals.events,
+                    lost: totals.lost,
+                    ..Node::default()
+                },
+            );
+        }
+        let nodes = Self { cap: cap.max(1), inner: Mutex::new(inner) };
+        nodes.inner.lock().make_room(nodes.cap);
+        nodes
+    }
+
+    /// A session of the node has begun.
+    pub fn connected(&self, name: &Arc<str>, hello: Hello, now_unix_nanos: i64) {
+        let mut inner = self.inner.lock();
+        let node = inner.node(name, self.cap);
+        node.connected = true;
+        node.agent_version = hello.agent_version;
+        node.last_seen_unix_nanos = now_unix_nanos;
+        node.tracers = bounded(hello.tracers);
+    }
+
+    /// The node's last session has ended.
+    pub fn disconnected(&self, name: &str) {
+        if let Some(node) = self.inner.lock().nodes.get_mut(name) {
+            node.connected = false;
+        }
+    }
+
+    pub fn heartbeat(&self, name: &Arc<str>, heartbeat: Heartbeat, now_unix_nanos: i64) {
+        let mut inner = self.inner.lock();
+        let node = inner.node(name, self.cap);
+        node.last_seen_unix_nanos = now_unix_nanos;
+        node.backlog_events = heartbeat.backlog_events;
+        node.buffer_bytes = heartbeat.buffer_bytes;
+        if heartbeat.sent_unix_nanos != 0 {
+            node.clock_offset_nanos = heartbeat.sent_unix_nanos.saturating_sub(now_unix_nanos);
+        }
+        if !heartbeat.tracers.is_empty() {
+            node.tracers = bounded(heartbeat.tracers);
+        }
+    }
+
+    /// These records are in the log, and `watermarks` include them.
+    pub fn logged(&self, records: &[LogRecord], watermarks: &Watermarks) {
+        let inner = &mut *self.inner.lock();
+        for record in records {
+            if !inner.nodes.contains_key(&*record.node) {
+                inner.node(&Arc::from(&*record.node), self.cap);
+            }
+            let Some(node) = inner.nodes.get_mut(&*record.node) else { continue };
+            node.events += record.events.len() as u64;
+            node.last_seen_unix_nanos = node.last_seen_unix_nanos.max(record.received_unix_nanos);
+            if record.lost.is_empty() && record.counters.is_empty() {
+                continue;
+            }
+            let lost = watermarks.totals_of(&record.node).lost;
+            let before = std::mem::replace(&mut node.lost, lost.clone());
+            for now in &lost {
+                let known = before.iter().find(|known| known.reason == now.reason && known.tracer == now.tracer);
+                let more = now.count.saturating_sub(known.map_or(0, |known| known.count));
+                if more > 0 {
+                    galen_log::add(&mut inner.lost, now.reason, &now.tracer, more);
+                }
+            }
+        }
+    }
+
+    /// By name.
+    pub fn list(&self) -> Vec<Node> {
+        let mut nodes: Vec<Node> = self.inner.lock().nodes.values().cloned().collect();
+        nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        nodes
+    }
+
+    pub fn fleet(&self) -> Fleet {
+        let inner = self.inner.lock();
+        let mut fleet = Fleet {
+            known: inner.nodes.len() as u64,
+            evicted: inner.evicted,
+            lost: inner.lost.clone(),
+            ..Fleet::default()
+        };
+        for node in inner.nodes.values().filter(|node| node.connected) {
+            fleet.connected += 1;
+            fleet.backlog_events += node.backlog_events;
+            fleet.buffer_bytes += node.buffer_bytes;
+            fleet.tracers.extend(node.tracers.iter().cloned());
+        }
+        fleet
+    }
+}
+
+impl Inner {
+    fn node(&mut self, name: &Arc<str>, cap: usize) -> &mut Node {
+        if !self.nodes.contains_key(name) {
+            self.make_room(cap - 1);
+        }
+        self.nodes.entry(Arc::clone(name)).or_insert_with(|| Node { name: (**name).to_owned(), ..Node::default() })
+    }
+
+    /// Leaves out disconnected nodes, those silent longest first, until at most `cap` are left and some room besides,
+    /// so that the search is rarely made.
+    fn make_room(&mut self, cap: usize) {
+        if self.nodes.len() <= cap {
+            return;
+        }
+        let excess = self.nodes.len() - cap + cap / 16;
+        let mut silent: Vec<(i64, Arc<str>)> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.connected)
+            .map(|(name, node)| (node.last_seen_unix_nanos, Arc::clone(name)))
+            .collect();
+        silent.sort_unstable();
+        for (_, name) in silent.into_iter().take(excess) {
+            self.nodes.remove(&name);
+            self.evicted += 1;
+        }
+    }
+}
+
+fn bounded(mut tracers: Vec<TracerStatus>) -> Vec<TracerStatus> {
+    tracers.truncate(MAX_TRACERS);
+    tracers
+}
+
+#[cfg(test)]
+mod tests {
+    use galen_log::Limits;
+    use galen_proto::v1::{Loss, LossReason, Range};
+
+    use super::*;
+
+    fn name(text: &str) -> Arc<str> {
+        text.into()
+    }
+
+    #[test]
+    fn beyond_the_cap_the_node_silent_longest_is_left_out_and_none_that_is_connected() {
+        let nodes = Nodes::new(3, &Watermarks::default());
+        for (seen, node) in ["oldest", "older", "old"].into_iter().enumerate() {
+            nodes.connected(&name(node), Hello::default(), seen as i64);
+        }
+        nodes.disconnected("older");
+        nodes.connected(&name("new"), Hello::default(), 9);
+        let left: Vec<String> = nodes.list().into_iter().map(|node| node.name).collect();
+        assert_eq!(left, ["new", "old", "oldest"]);
+        assert_eq!(nodes.fleet().evicted, 1);
+    }
+
+    #[test]
+    fn events_and_losses_survive_a_restart() {
+        let mut watermarks = Watermarks::new(Limits::default());
+        let records = [LogRecord {
+            node: "web-1".into(),
+            epoch: 7,
+            first_seq: 1,
+            events: vec![bytes::Bytes::from_static(b"a"); 3],
+            lost: vec![Loss { range: Some(Range { first: 4, last: 5 }), reason: LossReason::BufferFull as i32 }],
+            ..LogRecord::default()
+        }];
+        watermarks.apply(&records[0]);
+        let nodes = Nodes::new(10, &Watermarks::default());
+        nodes.logged(&records, &watermarks);
+        let lost = vec![LossCounter { reason: LossReason::BufferFull as i32, tracer: String::new(), count: 2 }];
+        for nodes in [nodes, Nodes::new(10, &watermarks)] {
+            let node = &nodes.list()[0];
+            assert_eq!((node.events, &node.lost), (3, &lost));
+            assert_eq!(nodes.fleet().lost, lost);
+        }
+    }
+}

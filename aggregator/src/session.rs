@@ -1,0 +1,82 @@
+//! The streams of the agents: the gRPC service that agents call.
+//!
+//! A session checks what it is sent and hands batches to [`Ingest`]; it decodes no event. It never acknowledges
+//! anything itself: what it sends is what the log's thread told its receipts. Whatever is wrong with one stream ends
+//! that stream with its reason ([`Refusal`]) and touches no other.
+//!
+//! Bounded: agents ([`Seats`]), bytes underway of each (it is not read from while they exceed its credit) and of all
+//! (the queue of [`Ingest`]), answers that the agent does not read (the session ends).
+
+mod metrics;
+mod refusal;
+mod seats;
+mod stream;
+mod validate;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use galen_proto::v1::{AgentMessage, AggregatorMessage, agent_service_server::AgentService};
+use galen_runtime::{OnEnd, Supervisor};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+pub use metrics::Metrics;
+pub use refusal::Refusal;
+pub use seats::{Seat, Seats};
+pub use validate::{Announced, Limits};
+
+use crate::{config::MIN_CREDIT, ingest::Ingest, nodes::Nodes};
+
+/// Answers that may wait for an agent to read them.
+const OUTBOX: usize = 16;
+
+/// What every session is told in its welcome, and held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Bytes that one agent may have underway.
+    pub credit: u64,
+    /// Bytes that all agents may have underway.
+    pub memory: u64,
+    pub limits: Limits,
+    pub heartbeat: Duration,
+}
+
+/// What the sessions share.
+pub struct Sessions {
+    pub ingest: Ingest,
+    pub nodes: Arc<Nodes>,
+    pub seats: Arc<Seats>,
+    pub terms: Terms,
+    pub metrics: Metrics,
+    pub supervisor: Supervisor,
+}
+
+impl Sessions {
+    /// Credit of each agent, now.
+    fn credit(&self) -> u64 {
+        let agents = self.seats.count().max(1) as u64;
+        (self.terms.memory / agents).clamp(MIN_CREDIT, self.terms.credit)
+    }
+}
+
+/// The service.
+#[derive(Clone)]
+pub struct Service(pub Arc<Sessions>);
+
+#[tonic::async_trait]
+impl AgentService for Service {
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<AggregatorMessage, Status>> + Send>>;
+
+    /// Answers at once, because a client sees nothing of the call until it has the response's head.
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let sessions = Arc::clone(&self.0);
+        let session = stream::run(sessions, request.into_inner(), outbox);
+        self.0.supervisor.spawn("session", OnEnd::Ignore, session);
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+}

@@ -1,0 +1,263 @@
+//! One session, from its hello to its end.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use galen_proto::v1::{
+    Ack, AgentMessage, AggregatorMessage, Batch, Heartbeat, Hello, Welcome, agent_message, aggregator_message,
+};
+use galen_runtime::BoxError;
+use prost::Message;
+use tokio::{
+    sync::mpsc::{self, error::SendTimeoutError},
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tonic::{Code, Status, Streaming};
+
+use crate::{
+    ingest::{Receipts, Rejected, now_unix_nanos},
+    session::{Announced, Refusal, Seat, Sessions},
+};
+
+/// From the call to its hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Heartbeats that may be missed.
+const PATIENCE: u32 = 3;
+
+type Outbox = mpsc::Sender<Result<AggregatorMessage, Status>>;
+type Submission = Pin<Box<dyn Future<Output = Result<(), Rejected>> + Send>>;
+
+/// How a session ends that nobody ended.
+enum End {
+    /// The agent closed its side, or its connection is gone.
+    Left,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Rejected> for End {
+    fn from(rejected: Rejected) -> Self {
+        Self::Refused(rejected.into())
+    }
+}
+
+/// Runs a session; its end is an answer to the agent, never an error of the task.
+pub(super) async fn run(
+    sessions: Arc<Sessions>,
+    mut inbox: Streaming<AgentMessage>,
+    outbox: Outbox,
+) -> Result<(), BoxError> {
+    // Kept free for the reason that the session ends with.
+    let Ok(last_word) = outbox.clone().reserve_owned().await else { return Ok(()) };
+    let shutdown = sessions.supervisor.token();
+    let mut node = String::new();
+    let session = async {
+        let (hello, announced) = greet(&mut inbox, sessions.terms.limits.batch_bytes).await?;
+        node.clone_from(&hello.node);
+        let mut session = Session::begin(Arc::clone(&sessions), hello, announced, outbox).await?;
+        let replaced = session.seat.replaced.clone();
+        tokio::select! {
+            biased;
+            () = replaced.cancelled() => Err(End::from(Refusal::Replaced)),
+            end = session.serve(&mut inbox) => end,
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Err(End::from(Refusal::ShuttingDown)),
+        ended = session => ended,
+    };
+    sessions.metrics.connected.set(sessions.seats.count() as i64);
+    match ended {
+        Ok(never) => match never {},
+        Err(End::Left) => sessions.metrics.ended.with_label_values(&["left"]).inc(),
+        Err(End::Refused(refusal)) => {
+            tracing::info!(node, reason = %refusal, "session ended");
+            sessions.metrics.ended.with_label_values(&[refusal.label()]).inc();
+            last_word.send(Err(Status::from(&refusal)));
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a valid hello.
+async fn greet(inbox: &mut Streaming<AgentMessage>, limit: u64) -> Result<(Hello, Announced), End> {
+    let first = timeout(HELLO_WITHIN, inbox.message()).await.map_err(|_| Refusal::NoHello)?;
+    match received(first, limit)?.message {
+        Some(agent_message::Message::Hello(hello)) => {
+            let announced = Announced::new(&hello)?;
+            Ok((hello, announced))
+        }
+        _ => Err(Refusal::NoHello.into()),
+    }
+}
+
+/// Tells a message that cannot be understood from a connection that is gone.
+fn received(message: Result<Option<AgentMessage>, Status>, limit: u64) -> Result<AgentMessage, End> {
+    match message {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err(End::Left),
+        Err(status) => match status.code() {
+            Code::OutOfRange => Err(Refusal::TooLarge { limit }.into()),
+            // The decoder's own errors have no source; those of the connection have.
+            Code::Internal | Code::Unimplemented if std::error::Error::source(&status).is_none() => {
+                Err(Refusal::Undecodable(status.message().to_owned()).into())
+            }
+            _ => Err(End::Left),
+        },
+    }
+}
+
+/// A session after its hello.
+struct Session {
+    sessions: Arc<Sessions>,
+    seat: Seat,
+    announced: Announced,
+    receipts: Arc<Receipts>,
+    outbox: Outbox,
+    /// Size of the batches that were handed on and are not settled.
+    underway: u64,
+    /// Waits for its place in the queue. Until it has one, nothing more is read.
+    waiting: Option<Submission>,
+    heard: Instant,
+}
+
+/// What a session does next.
+enum Step {
+    Message(Result<Option<AgentMessage>, Status>),
+    Queued(Result<(), Rejected>),
+    Settled,
+    Tick,
+    Gone,
+}
+
+impl Session {
+    async fn begin(sessions: Arc<Sessions>, hello: Hello, announced: Announced, outbox: Outbox) -> Result<Self, End> {
+        let seat = sessions.seats.take(&hello.node)?;
+        sessions.metrics.begun.inc();
+        sessions.metrics.connected.set(sessions.seats.count() as i64);
+        let queues = hello.queues.clone();
+        sessions.nodes.connected(&seat.node, hello, now_unix_nanos());
+        let progress = sessions.ingest.announce(Arc::clone(&seat.node), queues).await?;
+        let terms = sessions.terms;
+        let welcome = Welcome {
+            protocol: galen_proto::PROTOCOL,
+            progress,
+            credit_bytes: sessions.credit(),
+            max_batch_bytes: terms.limits.batch_bytes,
+            max_batch_events: terms.limits.batch_events as u32,
+            heartbeat_millis: terms.heartbeat.as_millis() as u32,
+        };
+        let welcome = aggregator_message::Message::Welcome(welcome);
+        outbox.send(Ok(AggregatorMessage { message: Some(welcome) })).await.map_err(|_| End::Left)?;
+        Ok(Self {
+            sessions,
+            seat,
+            announced,
+            receipts: Arc::default(),
+            outbox,
+            underway: 0,
+            waiting: None,
+            heard: Instant::now(),
+        })
+    }
+
+    async fn serve(&mut self, inbox: &mut Streaming<AgentMessage>) -> Result<std::convert::Infallible, End> {
+        let mut ticks = interval(self.sessions.terms.heartbeat);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let reads = self.waiting.is_none() && self.underway < self.sessions.terms.credit;
+            let receipts = Arc::clone(&self.receipts);
+            let step = tokio::select! {
+                biased;
+                () = receipts.wait() => Step::Settled,
+                queued = queued(&mut self.waiting) => Step::Queued(queued),
+                _ = ticks.tick() => Step::Tick,
+                message = inbox.message(), if reads => Step::Message(message),
+                () = self.outbox.closed() => Step::Gone,
+            };
+            match step {
+                Step::Message(message) => self.take(received(message, self.sessions.terms.limits.batch_bytes)?)?,
+                Step::Queued(queued) => {
+                    self.waiting = None;
+                    queued?;
+                }
+                Step::Settled => self.acknowledge().await?,
+                Step::Tick => self.beat(reads).await?,
+                Step::Gone => return Err(End::Left),
+            }
+        }
+    }
+
+    fn take(&mut self, message: AgentMessage) -> Result<(), End> {
+        self.heard = Instant::now();
+        match message.message {
+            Some(agent_message::Message::Batch(batch)) => self.submit(batch)?,
+            Some(agent_message::Message::Heartbeat(heartbeat)) => {
+                self.sessions.nodes.heartbeat(&self.seat.node, heartbeat, now_unix_nanos());
+            }
+            Some(agent_message::Message::Hello(_)) => return Err(Refusal::SecondHello.into()),
+            // No command is sent yet, so a result is of no use; an unknown kind is one of a later version.
+            Some(agent_message::Message::CommandResult(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, batch: Batch) -> Result<(), Refusal> {
+        let bytes = batch.encoded_len() as u64;
+        self.announced.check(&batch, bytes, &self.sessions.terms.limits)?;
+        self.underway += bytes;
+        let (node, receipts) = (Arc::clone(&self.seat.node), Arc::clone(&self.receipts));
+        self.waiting = Some(Box::pin(self.sessions.ingest.clone().submit(node, batch, bytes, receipts)));
+        Ok(())
+    }
+
+    /// Passes on what the log's thread said.
+    async fn acknowledge(&mut self) -> Result<(), End> {
+        let settled = self.receipts.take();
+        self.underway = self.underway.saturating_sub(settled.bytes);
+        let credit_bytes = self.sessions.credit();
+        for progress in settled.progress {
+            let ack = Ack { progress: Some(progress), credit_bytes, retry_after_millis: 0, counters_settled: true };
+            self.send(aggregator_message::Message::Ack(ack)).await?;
+        }
+        match settled.rejected {
+            Some(rejected) => Err(rejected.into()),
+            None => Ok(()),
+        }
+    }
+
+    async fn beat(&mut self, reads: bool) -> Result<(), End> {
+        if !reads {
+            // The silence is ours.
+            self.heard = Instant::now();
+        }
+        if self.heard.elapsed() > self.sessions.terms.heartbeat * PATIENCE {
+            return Err(Refusal::Silent.into());
+        }
+        let beat = Heartbeat { sent_unix_nanos: now_unix_nanos(), ..Heartbeat::default() };
+        self.send(aggregator_message::Message::Heartbeat(beat)).await
+    }
+
+    /// Waits for an agent that is slow to read, but not for ever.
+    async fn send(&mut self, message: aggregator_message::Message) -> Result<(), End> {
+        let message = AggregatorMessage { message: Some(message) };
+        match self.outbox.send_timeout(Ok(message), self.sessions.terms.heartbeat * PATIENCE).await {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Timeout(_)) => Err(Refusal::NotReading.into()),
+            Err(SendTimeoutError::Closed(_)) => Err(End::Left),
+        }
+    }
+}
+
+/// The end of a submission, if there is one.
+async fn queued(waiting: &mut Option<Submission>) -> Result<(), Rejected> {
+    match waiting {
+        Some(submission) => submission.await,
+        None => std::future::pending().await,
+    }
+}
