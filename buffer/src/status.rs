@@ -1,0 +1,43 @@
+//! What a buffer says of itself.
+
+use std::collections::BTreeMap;
+
+use crate::LossReasonCode;
+
+/// One epoch: the numbers `first_unacked..next_seq` are on the disk or declared lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    pub epoch: u64,
+    pub first_unacked: u64,
+    pub next_seq: u64,
+    /// New events get numbers of this epoch.
+    pub is_current: bool,
+}
+
+/// Numbers of `epoch` below `next_seq` may be transmitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    pub epoch: u64,
+    pub next_seq: u64,
+}
+
+/// Totals are those since the buffer was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub epochs: usize,
+    pub segments: usize,
+    /// Events that can be read and were not acknowledged.
+    pub events_unacked: u64,
+    /// As the file system counts them, quarantine included.
+    pub bytes_on_disk: u64,
+    pub appended: u64,
+    pub commits: u64,
+    /// Events that were turned away by `append` or by their receipt.
+    pub rejected: BTreeMap<LossReasonCode, u64>,
+    /// Numbered events that were declared lost.
+    pub lost: BTreeMap<LossReasonCode, u64>,
+    /// Segments that were put aside.
+    pub quarantined: u64,
+    /// Commits that the disk refused.
+    pub disk_errors: u64,
+}
