@@ -1,1 +1,12 @@
+//! A fleet on one machine, made of the real programs: what the tests and the benchmarks start, ask and kill.
+//!
+//! Everything started here ends with its handle, also when a test fails.
 
+pub mod bench;
+pub mod burst;
+pub mod cgroup;
+pub mod fleet;
+pub mod flood;
+pub mod process;
+pub mod query;
+pub mod wait;
