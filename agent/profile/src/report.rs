@@ -10,23 +10,15 @@ use crate::{
     hot, pprof,
     profile::{Lost, Profile, Summary, UserStacks},
     session::Ended,
-    symbols::Symbols,
+    symbols::{Origin, Symbols},
 };
 
 /// Program sides of no more frames than this are called truncated, unless they reach the begin of a thread.
 const FEW_FRAMES: usize = 3;
-/// Where threads begin.
-const ENTRIES: [&str; 9] = [
-    "_start",
-    "__libc_start_main",
-    "__libc_start_call_main",
-    "clone",
-    "clone3",
-    "__clone3",
-    "start_thread",
-    "runtime.goexit",
-    "runtime.rt0_go",
-];
+/// Where threads begin, in programs that do not begin them in the C library.
+const ENTRIES: [&str; 4] = ["_start", "main", "runtime.goexit", "runtime.rt0_go"];
+/// Names of C libraries, of which most are stripped: that they were reached is all that can be known.
+const C_LIBRARIES: [&str; 4] = ["libc.so", "libc-", "libpthread", "ld-musl"];
 
 /// When and how the samples were taken.
 pub(crate) struct Taken {
@@ -80,13 +72,21 @@ pub(crate) fn build(ended: Ended, taken: Taken) -> io::Result<Profile> {
     Ok(Profile { pprof, summary })
 }
 
+/// A walk that came from the program into the C library went through to the function that starts threads.
 fn is_truncated(stack: &Stack, symbols: &Symbols) -> bool {
     let user = &stack.frames[stack.kernel as usize..];
-    user.len() <= FEW_FRAMES
-        && user.last().is_some_and(|place| {
-            let name = symbols.name(symbols.function_of(*place));
-            !ENTRIES.iter().any(|entry| name.split('@').next() == Some(entry))
-        })
+    let Some(outermost) = user.last() else { return true };
+    let name = symbols.name(symbols.function_of(*outermost));
+    let whole = ENTRIES.contains(&name)
+        || (in_c_library(*outermost, symbols) && !user.iter().all(|place| in_c_library(*place, symbols)));
+    user.len() <= FEW_FRAMES && !whole
+}
+
+fn in_c_library(place: u32, symbols: &Symbols) -> bool {
+    let Origin::File(file) = symbols.origin(place) else { return false };
+    let path = &symbols.files[file as usize].path;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    C_LIBRARIES.iter().any(|library| name.starts_with(library))
 }
 
 fn remarks(summary: &Summary) -> Vec<String> {
