@@ -162,6 +162,8 @@ pub struct Settings {
     pub log: Log,
     pub store: Store,
     pub sessions: Sessions,
+    /// Whether the log is read into the store. Only measurements turn it off.
+    pub index: bool,
 }
 
 impl TryFrom<Config> for Settings {
@@ -194,6 +196,7 @@ impl TryFrom<Config> for Settings {
             log,
             store,
             sessions,
+            index: true,
         })
     }
 }

@@ -11,6 +11,7 @@
 pub mod config;
 mod error;
 pub mod ingest;
+mod limits;
 mod listener;
 mod metrics;
 pub mod nodes;
@@ -31,6 +32,7 @@ use tonic::{service::Routes, transport::Server};
 
 pub use config::{Config, Settings};
 pub use error::Error;
+pub use limits::raise_file_limit;
 
 use ingest::Ingest;
 use metrics::Gathered;

@@ -66,6 +66,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         None => {
             let (config, settings) = load()?;
             telemetry::init(config.telemetry.format, &config.telemetry.filter)?;
+            galen_aggregator::raise_file_limit();
             return tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()

@@ -30,8 +30,11 @@ impl Settled {
 
     /// The parts of `first ..= last` that are not settled, ascending.
     pub fn missing(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
-        let mut next = first.max(self.upto.saturating_add(1));
         let mut missing = Vec::new();
+        if last <= self.upto {
+            return missing;
+        }
+        let mut next = first.max(self.upto + 1);
         for &(settled_first, settled_last) in &self.above {
             if next > last || settled_first > last {
                 break;
@@ -42,7 +45,10 @@ impl Settled {
             if settled_first > next {
                 missing.push((next, settled_first - 1));
             }
-            next = settled_last.saturating_add(1);
+            if settled_last >= last {
+                return missing;
+            }
+            next = settled_last + 1;
         }
         if next <= last {
             missing.push((next, last));

@@ -1,0 +1,271 @@
+//! What the way from the agents' streams to the log costs: events per core-second of the aggregator.
+//!
+//! The aggregator runs as a child process with the readers of its log off, so that its CPU time is that of receiving,
+//! deduplicating, logging and acknowledging alone. This process plays the agents: it keeps as many batches underway on
+//! each connection as its credit allows, for a while, and divides the acknowledged events by the child's CPU time.
+//!
+//! `cargo run --release -p galen-aggregator --example ingest_bench -- --agents 32 --seconds 10`
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use clap::Parser;
+use galen_aggregator::{ADDRESSES_FILE, Addresses, Config, Settings};
+use galen_proto::v1::{
+    AgentMessage, Attachment, Batch, Container, Event, EventKind, Hello, Host, Queue, Severity, Times, agent_message,
+    agent_service_client::AgentServiceClient, aggregator_message,
+};
+use galen_runtime::{Supervisor, signal};
+use prost::Message;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+
+const EPOCH: u64 = 0x00c0_ffee;
+/// Clock ticks a second of `/proc/<pid>/stat`: fixed in the kernel's interface.
+const TICKS: f64 = 100.0;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Connections, each of which is an agent.
+    #[arg(long, default_value_t = 32)]
+    agents: usize,
+    /// Events of a batch.
+    #[arg(long, default_value_t = 64)]
+    batch: usize,
+    /// Encoded size of an event.
+    #[arg(long, default_value_t = 1024)]
+    event_bytes: usize,
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Agents that send; the others are only connected.
+    #[arg(long)]
+    senders: Option<usize>,
+    /// Where the log is written. A temporary directory by default.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Runs the aggregator: what the child is started with.
+    #[arg(long, hide = true)]
+    serve: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = if arguments.serve.is_some() {
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?
+    } else {
+        // One thread: the other core is the aggregator's.
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?
+    };
+    galen_aggregator::raise_file_limit();
+    match arguments.serve.clone() {
+        Some(data_dir) => runtime.block_on(serve(data_dir)),
+        None => runtime.block_on(drive(arguments)),
+    }
+}
+
+async fn serve(data_dir: PathBuf) -> Result<()> {
+    let mut config = Config { data_dir, ..Config::default() };
+    config.listen.grpc = "127.0.0.1:0".into();
+    config.listen.http = "127.0.0.1:0".into();
+    let settings = Settings { index: false, ..Settings::try_from(config)? };
+    let supervisor = Supervisor::new();
+    galen_aggregator::start(settings, supervisor.clone()).await?;
+    signal::terminated().await;
+    let _ = supervisor.drain(Duration::from_secs(10)).await;
+    Ok(())
+}
+
+/// Ends with its owner.
+struct Aggregator(Child);
+
+impl Drop for Aggregator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Aggregator {
+    fn cpu_seconds(&self) -> Result<(f64, f64)> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').context("stat has a name")?.1.split_whitespace().collect();
+        Ok((fields[11].parse::<f64>()? / TICKS, fields[12].parse::<f64>()? / TICKS))
+    }
+
+    fn memory(&self, key: &str) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find(|line| line.starts_with(key)).context("status has memory")?;
+        Ok(line.split_whitespace().nth(1).context("a number")?.parse::<u64>()? / 1024)
+    }
+}
+
+async fn drive(arguments: Arguments) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let data_dir = arguments.data_dir.clone().unwrap_or_else(|| scratch.path().to_owned());
+    let child = Command::new(std::env::current_exe()?).arg("--serve").arg(&data_dir).spawn()?;
+    let aggregator = Aggregator(child);
+    let addresses = addresses(&data_dir).await?;
+    let url = format!("http://{}", addresses.grpc);
+
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let senders = arguments.senders.unwrap_or(arguments.agents);
+    let events: Vec<Bytes> = (0..arguments.batch).map(|place| event(place, arguments.event_bytes)).collect();
+    let mut agents = JoinSet::new();
+    for place in 0..arguments.agents {
+        let events = if place < senders { events.clone() } else { Vec::new() };
+        let agent = agent(url.clone(), format!("node-{place}"), events, Arc::clone(&acknowledged), Arc::clone(&stop));
+        #[allow(clippy::disallowed_methods, reason = "a benchmark's tasks end with it")]
+        agents.spawn(agent);
+        if place % 100 == 99 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // Not measured: connections, first allocations.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (before, (user, system), began) =
+        (acknowledged.load(Ordering::Relaxed), aggregator.cpu_seconds()?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;
+    let (after, (user_after, system_after), took) =
+        (acknowledged.load(Ordering::Relaxed), aggregator.cpu_seconds()?, began.elapsed().as_secs_f64());
+    let (user, system) = (user_after - user, system_after - system);
+    let (resident, peak) = (aggregator.memory("VmRSS")?, aggregator.memory("VmHWM")?);
+    stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = agents.try_join_next() {
+        ended??;
+    }
+    let events = (after - before) as f64;
+    ensure!(events > 0.0 || senders == 0, "nothing was acknowledged");
+    println!(
+        "agents {} (sending {senders}), batch {} x {} B: {:.0} events/s, CPU {:.2} s (user {user:.2}, system {system:.2}) in {took:.1} s, \
+         {:.0} events per core-second, RSS {resident} MiB (peak {peak} MiB)",
+        arguments.agents,
+        arguments.batch,
+        arguments.event_bytes,
+        events / took,
+        user + system,
+        events / (user + system),
+    );
+    Ok(())
+}
+
+async fn addresses(data_dir: &Path) -> Result<Addresses> {
+    let path = data_dir.join(ADDRESSES_FILE);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match fs::read(&path) {
+            Ok(text) => return Ok(serde_json::from_slice(&text)?),
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => return Err(error).context("the aggregator does not listen"),
+        }
+    }
+}
+
+/// One agent: sends as its credit allows, counts what is acknowledged.
+async fn agent(
+    url: String,
+    node: String,
+    events: Vec<Bytes>,
+    acknowledged: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let mut client = AgentServiceClient::connect(url).await?;
+    let (outbox, messages) = mpsc::channel(16);
+    let send = async |message| outbox.send(AgentMessage { message: Some(message) }).await;
+    let hello = Hello {
+        protocol: galen_proto::PROTOCOL,
+        node,
+        queues: vec![Queue { epoch: EPOCH, first_unacked: 1, next_seq: 1 }],
+        ..Hello::default()
+    };
+    send(agent_message::Message::Hello(hello)).await?;
+    let mut answers = client.session(ReceiverStream::new(messages)).await?.into_inner();
+    let (mut credit, mut sent, mut upto) = (0, 0, 0);
+    let bytes: u64 = events.iter().map(|event| event.len() as u64 + 3).sum();
+    while !stop.load(Ordering::Relaxed) {
+        let count = events.len() as u64;
+        while count > 0 && (sent - upto) / count * bytes + bytes <= credit {
+            let batch = Batch {
+                epoch: EPOCH,
+                first_seq: sent + 1,
+                events: events.clone(),
+                next_seq: sent + count + 1,
+                ..Batch::default()
+            };
+            sent += count;
+            send(agent_message::Message::Batch(batch)).await?;
+        }
+        let Some(answer) = answers.message().await? else { break };
+        match answer.message {
+            Some(aggregator_message::Message::Welcome(welcome)) => credit = welcome.credit_bytes,
+            Some(aggregator_message::Message::Ack(ack)) => {
+                credit = ack.credit_bytes;
+                let settled = ack.progress.context("an ack has progress")?.upto;
+                acknowledged.fetch_add(settled - upto, Ordering::Relaxed);
+                upto = settled;
+            }
+            Some(aggregator_message::Message::Heartbeat(heartbeat)) => {
+                send(agent_message::Message::Heartbeat(heartbeat)).await?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// An encoded event of about `bytes` bytes, as an agent makes them.
+fn event(place: usize, bytes: usize) -> Bytes {
+    let mut event = Event {
+        tracer: "cpuidle".into(),
+        run_id: format!("0193c5a8-7a1e-7c3e-9b1a-{place:012x}"),
+        kind: EventKind::Trigger as i32,
+        severity: Severity::Warning as i32,
+        summary: format!("CPU burst in shop-cart-{place}: 187 % user, 3.1 times the window before"),
+        times: Some(Times {
+            observed_boot_nanos: 86_400_000_000_000 + place as u64,
+            observed_unix_nanos: 1_764_000_000_000_000_000,
+            recorded_unix_nanos: 1_764_000_000_000_100_000,
+        }),
+        host: Some(Host {
+            name: "web-1.example".into(),
+            kernel: "6.18.0".into(),
+            arch: "x86_64".into(),
+            boot_id: "5c1d1f9e-3f0e-4f43-8c3a-0c6a6f1c2d10".into(),
+            cpus: 64,
+            region: "eu-1".into(),
+        }),
+        container: Some(Container {
+            id: "4f1c0a".repeat(10),
+            name: format!("shop-cart-{place}"),
+            runtime: "docker".into(),
+            cgroup: "/docker/4f1c0a".into(),
+            ..Container::default()
+        }),
+        data: Bytes::new(),
+        attachments: Vec::<Attachment>::new(),
+        ..Event::default()
+    };
+    let mut data = format!(
+        r#"{{"user_percent":{},"system_percent":12.5,"total_percent":199.5,"delta_percent":130.25,"rule":"user","threshold_percent":75,"window_seconds":5,"score":{},"threads":["#,
+        100 + place,
+        place * 3
+    );
+    let mut thread = 0;
+    while event.encoded_len() + data.len() < bytes.saturating_sub(12) {
+        data.push_str(&format!(r#"{}{}"#, if thread > 0 { "," } else { "" }, 4000 + thread * 7 % 513));
+        thread += 1;
+    }
+    data.push_str("]}");
+    event.data = data.into();
+    event.encode_to_vec().into()
+}
