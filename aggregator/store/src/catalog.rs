@@ -8,7 +8,7 @@
 //!         aside/<name>.<n>/                   damaged indexes, each with a file `reason`
 //! ```
 //! A damaged index is put aside and counted; what the log still has of it is indexed anew. Damage is looked for when
-//! the store is opened: in the form of every index, and in every byte of the newest two if the last stop was not clean.
+//! the store is opened: in the form of every index, and in every byte of those written last if the last stop was not clean.
 
 use std::{
     fs::{self, File},
@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use crate::{
     error::Error,
     partition::{Name, Partition},
+    writer::MAX_SINKS,
 };
 
 /// Most damaged indexes that are kept; the oldest goes first.
@@ -112,7 +113,7 @@ impl Catalog {
         }
         if !clean {
             partitions.sort_by_key(|partition| partition.mark().next);
-            let newest = partitions.split_off(partitions.len().saturating_sub(2));
+            let newest = partitions.split_off(partitions.len().saturating_sub(MAX_SINKS));
             for partition in newest {
                 match partition.verify() {
                     Ok(()) => partitions.push(partition),

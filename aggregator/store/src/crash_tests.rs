@@ -130,7 +130,7 @@ fn a_clean_stop_is_not_verified_and_an_unclean_one_is() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn any_series_of_crashes_indexes_every_event_once(
         faults in prop::collection::vec((0_u32..8, 1_usize..12), 0..6),

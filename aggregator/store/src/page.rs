@@ -13,6 +13,8 @@ pub enum Order {
     OldestFirst,
     /// As they came into the log.
     Logged,
+    /// As they came into the log, the last first.
+    LastLogged,
 }
 
 impl Order {
@@ -23,6 +25,7 @@ impl Order {
             Self::NewestFirst => (!time, !key.offset),
             Self::OldestFirst => (time, key.offset),
             Self::Logged => (0, key.offset),
+            Self::LastLogged => (0, !key.offset),
         }
     }
 }

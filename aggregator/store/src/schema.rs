@@ -118,7 +118,8 @@ impl Fields {
 
 /// The tokenizers that the schema names.
 pub(crate) fn tokenizers() -> TokenizerManager {
-    let tokenizers = TokenizerManager::new();
+    // The engine asks for its own ones as well, even for numbers.
+    let tokenizers = TokenizerManager::default();
     let long = || RemoveLongFilter::limit(MAX_WORD);
     tokenizers.register(WHOLE, TextAnalyzer::builder(RawTokenizer::default()).filter(long()).build());
     tokenizers

@@ -65,6 +65,12 @@ impl Store {
         Writer::open(Arc::clone(&self.0), log_next)
     }
 
+    /// Offset that no event in the store reaches: a log that begins anew must begin there.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.0.highest()
+    }
+
     /// Moves when more can be found: every event below it.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {

@@ -38,6 +38,8 @@ fn queries_find_what_they_say() {
         ("data.user_percent:97.5", vec![1]),
         ("data.user_percent:[12 TO 80]", vec![2, 3]),
         ("data.user_percent:{12 TO 97.5}", vec![2]),
+        ("data.user_percent:[12.5 TO 18446744073709551615]", vec![1, 2]),
+        ("data.user_percent:[-5 TO 18446744073709551615]", vec![1, 2, 3]),
         ("data.deep.list:30", vec![1]),
         ("data.deep.list:>29", vec![1]),
         ("data.huge:18446744073709551615", vec![3]),

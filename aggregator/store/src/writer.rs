@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Most indexes that are written at a time; each holds 15 MB at most.
-const MAX_SINKS: usize = 3;
+pub(crate) const MAX_SINKS: usize = 3;
 /// Most indexes at all; the oldest is dropped beyond.
 const MAX_PARTITIONS: usize = 512;
 /// A part is full when it holds this fraction of the store's cap.

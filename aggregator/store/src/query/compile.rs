@@ -217,8 +217,8 @@ fn json(target: &Target, value: &Value, at: usize) -> Result<Compiled, Error> {
         }
         Value::Word { text: word, pattern: None } => {
             let mut branches = vec![words(target.field, Some(&below), value, at)?];
-            if number(&below, word).is_some() {
-                branches.push(range(value, at, "a number", |text| number(&below, text))?);
+            if let Some(numbers) = Numbers::of_text(word) {
+                branches.push(range(value, at, "a number", |text| numbers.term(&below, text))?);
             }
             if let Ok(truth) = word.parse::<bool>() {
                 let mut term = below.clone();
@@ -227,33 +227,55 @@ fn json(target: &Target, value: &Value, at: usize) -> Result<Compiled, Error> {
             }
             Ok(any(branches))
         }
-        Value::Range(lower, upper) => {
-            let numeric = |bound: &Bound| match bound {
-                Bound::Open => true,
-                Bound::Included(text) | Bound::Excluded(text) => number(&below, text).is_some(),
-            };
-            if !keywords && numeric(lower) && numeric(upper) {
-                range(value, at, "a number", |text| number(&below, text))
-            } else {
-                range(value, at, "text", |bound| Some(text(bound)))
-            }
-        }
+        Value::Range(lower, upper) => match Numbers::of([lower, upper]) {
+            Some(numbers) if !keywords => range(value, at, "a number", |text| numbers.term(&below, text)),
+            _ => range(value, at, "text", |bound| Some(text(bound))),
+        },
         _ => words(target.field, Some(&below), value, at),
     }
 }
 
-/// A number below a JSON field, in the type that the engine keeps such a number in.
-fn number(below: &Term, text: &str) -> Option<Term> {
-    let mut term = below.clone();
-    if let Ok(number) = text.parse::<i64>() {
-        term.append_type_and_fast_value(number);
-    } else if let Ok(number) = text.parse::<u64>() {
-        term.append_type_and_fast_value(number);
-    } else {
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite())?;
-        term.append_type_and_fast_value(number);
+/// The type in which the engine compares numbers below a JSON field. Both ends of a range have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Numbers {
+    I64,
+    U64,
+    F64,
+}
+
+impl Numbers {
+    fn of(bounds: [&Bound; 2]) -> Option<Self> {
+        let of = |bound: &Bound| match bound {
+            Bound::Open => Some(Self::I64),
+            Bound::Included(text) | Bound::Excluded(text) => Self::of_text(text),
+        };
+        let [lower, upper] = bounds.map(of);
+        match (lower?, upper?) {
+            // Not every number of the one is one of the other.
+            (lower, upper) if lower != upper && lower.max(upper) == Self::U64 => Some(Self::F64),
+            (lower, upper) => Some(lower.max(upper)),
+        }
     }
-    Some(term)
+
+    fn of_text(text: &str) -> Option<Self> {
+        if text.parse::<i64>().is_ok() {
+            Some(Self::I64)
+        } else if text.parse::<u64>().is_ok() {
+            Some(Self::U64)
+        } else {
+            text.parse::<f64>().ok().filter(|number| number.is_finite()).map(|_| Self::F64)
+        }
+    }
+
+    fn term(self, below: &Term, text: &str) -> Option<Term> {
+        let mut term = below.clone();
+        match self {
+            Self::I64 => term.append_type_and_fast_value(text.parse::<i64>().ok()?),
+            Self::U64 => term.append_type_and_fast_value(text.parse::<u64>().ok()?),
+            Self::F64 => term.append_type_and_fast_value(text.parse::<f64>().ok()?),
+        }
+        Some(term)
+    }
 }
 
 /// What comes before the text in the index's terms below a JSON field.
