@@ -1,1 +1,213 @@
+//! Galen's node agent: watches for anomalies, captures the evidence, and hands it on.
+//!
+//! ```text
+//! tracers ──► recorder ──► buffer ──► uplink ──► aggregator
+//!                └──► local record files
+//! ```
+//!
+//! [`Agent::start`] builds this from left to right, [`Agent::stop`] drains it in the same order: tracers end their
+//! captures, the recorder writes what was recorded, the uplink delivers what it can until the deadline, the buffer is
+//! closed. Nothing to the right holds up anything to the left.
+//!
+//! Other programs may add tracers: a [`TracerSet`] of their own, and [`run`] with it.
 
+pub mod cgroup;
+pub mod clock;
+pub mod config;
+pub mod containers;
+pub mod host;
+pub mod meminfo;
+pub mod recorder;
+pub mod ticker;
+pub mod tracer;
+pub mod tracers;
+pub mod uplink;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use galen_buffer::Buffer;
+use galen_runtime::{Drained, OnEnd, Supervisor};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, Settings};
+pub use tracer::{Factory, Tracer, TracerSet};
+
+use crate::{
+    clock::Clock,
+    containers::Containers,
+    host::Environment,
+    recorder::{Files, Recorder},
+    ticker::Ticker,
+    tracer::{Context, Status, Statuses},
+    uplink::{Node, Uplink},
+};
+
+/// Each watched cgroup takes a file descriptor; the usual soft limit is 1,024.
+const OPEN_FILES: u64 = 16_384;
+/// Of the shutdown deadline, what the tracers and the record files may take each.
+const SHARE: u32 = 4;
+
+/// Why the agent could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("failed to open the buffer in `{dir}`")]
+    Buffer {
+        dir: String,
+        #[source]
+        source: galen_buffer::Error,
+    },
+    #[error("the buffer's opening was cut short")]
+    Opening(#[source] tokio::task::JoinError),
+    #[error("a metric of a tracer cannot be registered")]
+    Metrics(#[source] prometheus::Error),
+}
+
+/// A running agent.
+pub struct Agent {
+    buffer: Buffer,
+    recorder: Recorder,
+    statuses: Statuses,
+    metrics: prometheus::Registry,
+    shutdown_deadline: Duration,
+    /// In the order of draining.
+    tracers: Supervisor,
+    recording: Supervisor,
+    delivery: Supervisor,
+}
+
+/// Runs an agent until `stop` is cancelled, then drains it.
+pub async fn run<S: TracerSet>(settings: Settings<S>, stop: CancellationToken) -> Result<(), Error> {
+    let agent = Agent::start(settings).await?;
+    stop.cancelled().await;
+    agent.stop().await;
+    Ok(())
+}
+
+impl Agent {
+    /// Returns once everything runs; tracers load their programs meanwhile. Must be called within a runtime.
+    pub async fn start<S: TracerSet>(settings: Settings<S>) -> Result<Self, Error> {
+        raise_open_files();
+        let clock = Clock::system();
+        let environment = Arc::new(Environment::detect());
+        for missing in environment.missing() {
+            tracing::warn!("{missing}");
+        }
+        let (tracers, recording, delivery) = (Supervisor::new(), Supervisor::new(), Supervisor::new());
+
+        let buffer = open_buffer(settings.buffer()).await?;
+        let files = Files::new(settings.records_dir(), settings.record_limits());
+        let host = host::describe(&settings.config.host.region);
+        let (recorder, write_files) =
+            Recorder::new(settings.node.clone(), host, clock.clone(), buffer.clone(), files, recording.token());
+        spawn(&recording, "record files", write_files);
+
+        let (ticker, tick) = Ticker::new(clock.clone(), tracers.token());
+        spawn(&tracers, "ticker", tick);
+        let (containers, prefetch) = Containers::shipped(&settings.config.containers.docker_socket);
+        let stopping = tracers.token();
+        spawn(&tracers, "containers", async move {
+            stopping.run_until_cancelled(prefetch).await;
+        });
+
+        let metrics = prometheus::Registry::new();
+        let loading = Arc::default();
+        let mut statuses = Vec::new();
+        for section in settings.config.tracers.iter() {
+            let tracer = Arc::clone(&section.tracer);
+            let status = Arc::new(Status::new(tracer.name(), tracer.enabled()));
+            statuses.push(Arc::clone(&status));
+            if !tracer.enabled() {
+                status.set_support(tracer.support(&environment));
+                continue;
+            }
+            if let Some(collector) = tracer.collector() {
+                metrics.register(collector).map_err(Error::Metrics)?;
+            }
+            let context = Context {
+                clock: clock.clone(),
+                environment: Arc::clone(&environment),
+                containers: containers.clone(),
+                ticker: ticker.clone(),
+                recorder: recorder.clone(),
+                status,
+                supervisor: tracers.clone(),
+                loading: Arc::clone(&loading),
+            };
+            spawn(&tracers, tracer.name(), tracer::supervise(tracer, context));
+        }
+        let statuses = Statuses::new(statuses);
+
+        let told = statuses.clone();
+        let node = Node { name: settings.node.clone(), tracers: Arc::new(move || told.snapshot()) };
+        let uplink = Uplink::new(node, settings.endpoint.clone(), buffer.clone());
+        spawn(&delivery, "uplink", uplink.run(delivery.token()));
+
+        tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "agent runs");
+        let shutdown_deadline = settings.config.shutdown_deadline.0;
+        Ok(Self { buffer, recorder, statuses, metrics, shutdown_deadline, tracers, recording, delivery })
+    }
+
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub fn statuses(&self) -> &Statuses {
+        &self.statuses
+    }
+
+    /// What the tracers of the metrics role collect.
+    pub fn metrics(&self) -> &prometheus::Registry {
+        &self.metrics
+    }
+
+    /// Drains to the deadline of the settings; what is not delivered by then stays in the buffer.
+    pub async fn stop(self) {
+        let (started, deadline) = (Instant::now(), self.shutdown_deadline);
+        let share = deadline / SHARE;
+        let mut all = self.tracers.drain(share).await == Drained::Complete;
+        // Every line waits for the buffer, so what was recorded is durable once they are written.
+        all &= self.recording.drain(share).await == Drained::Complete;
+        let left = deadline.saturating_sub(started.elapsed()).saturating_sub(share);
+        all &= self.delivery.drain(left).await == Drained::Complete;
+        drop(self.recorder);
+        let buffer = self.buffer;
+        match tokio::task::spawn_blocking(move || buffer.close()).await {
+            Ok(Ok(())) => tracing::info!(complete = all, took = ?started.elapsed(), "agent has ended"),
+            Ok(Err(error)) => tracing::warn!(error = %galen_runtime::Chain(&error), "failed to close the buffer"),
+            Err(error) => tracing::warn!(%error, "failed to close the buffer"),
+        }
+    }
+}
+
+async fn open_buffer(settings: galen_buffer::Settings) -> Result<Buffer, Error> {
+    let dir = settings.dir.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Buffer::open(settings)).await.map_err(Error::Opening)?;
+    opened.map_err(|source| Error::Buffer { dir, source })
+}
+
+fn spawn(supervisor: &Supervisor, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    supervisor.spawn(name, OnEnd::Ignore, async move {
+        task.await;
+        Ok(())
+    });
+}
+
+/// As far as the hard limit allows.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
+    if current.is_some_and(|current| current < wanted) {
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
+            tracing::debug!(%error, "failed to raise the limit of open files");
+        }
+    }
+}

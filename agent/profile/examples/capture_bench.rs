@@ -40,9 +40,8 @@ fn cpu() -> Result<u64, Box<dyn std::error::Error>> {
 
 fn usage() -> Result<String, Box<dyn std::error::Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
-    };
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
     Ok(format!(
         "cpu {} ms, VmRSS {} (anon {}, file {}, shmem {}), peak VmHWM {}",
         cpu()?,

@@ -274,7 +274,7 @@ impl Session<'_> {
                 if !reported.contains(&range) {
                     warn!(first = loss.first, last = loss.last, reason = ?loss.reason, "the buffer has lost events");
                     reported.push(range);
-                    lost.push(Loss { range: Some(range), reason: loss.reason as i32 });
+                    lost.push(Loss { range: Some(range), reason: loss.reason.0 });
                 }
             }
             let counters = self.new_counters(queue.epoch);
@@ -301,7 +301,7 @@ impl Session<'_> {
             .counters(epoch)
             .into_iter()
             .map(|counter| LossCounter {
-                reason: counter.reason as i32,
+                reason: counter.reason.0,
                 tracer: counter.tracer.to_string(),
                 count: counter.count,
             })

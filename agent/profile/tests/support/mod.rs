@@ -111,11 +111,8 @@ pub(crate) fn workload() -> &'static Path {
         let program = folder.join("workload");
         // Another run of the tests may be at it.
         let unfinished = folder.join(format!("workload-{}", std::process::id()));
-        let built = Command::new("cc")
-            .args(["-O0", "-fno-omit-frame-pointer", "-o"])
-            .arg(&unfinished)
-            .arg(source)
-            .status();
+        let built =
+            Command::new("cc").args(["-O0", "-fno-omit-frame-pointer", "-o"]).arg(&unfinished).arg(source).status();
         assert!(built.is_ok_and(|status| status.success()), "cannot compile tests/workload.c with cc");
         fs::rename(unfinished, &program).unwrap();
         program

@@ -1,0 +1,249 @@
+//! The agent's settings, as they are written and as they are used.
+
+use std::path::{Path, PathBuf};
+
+use galen_proto::MAX_NODE_NAME;
+use galen_runtime::{Size, Span, config, endpoint::Endpoint, telemetry::LogFormat};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    recorder::Limits,
+    tracer::{Sections, TracerSet},
+    tracers::Shipped,
+};
+
+/// Begins the names of environment variables that are settings: `GALEN_AGENT__DATA_DIR=…`.
+pub const ENV_PREFIX: &str = "GALEN_AGENT";
+
+/// Settings of galen-agent.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, bound = "S: TracerSet")]
+#[schemars(bound = "S: TracerSet")]
+pub struct Config<S: TracerSet = Shipped> {
+    /// Name of this node in the fleet, at most 253 bytes. Empty: the host name.
+    pub node: String,
+    /// Where buffered events are kept, and by default record files.
+    pub data_dir: PathBuf,
+    /// How long the orderly end may take.
+    pub shutdown_deadline: Span,
+    /// What is said of this machine.
+    pub host: Host,
+    /// Where events go.
+    pub aggregator: Aggregator,
+    /// Events that were not delivered yet.
+    pub buffer: Buffer,
+    /// The local files, one line an event.
+    pub records: Records,
+    /// Where containers are described.
+    pub containers: ContainerSources,
+    /// What is watched for.
+    pub tracers: Sections<S>,
+    /// The agent's own log, on standard error.
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    /// Place of the machine, such as a region or zone.
+    pub region: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aggregator {
+    /// Address of the aggregator. Plaintext is for loopback only.
+    pub endpoint: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Buffer {
+    /// Most disk that undelivered events take. Over it the oldest are dropped, and declared lost.
+    pub max_bytes: Size,
+    /// Size of the pieces in which disk is given back.
+    pub segment_bytes: Size,
+    /// Most memory of events that wait for the disk.
+    pub queue_bytes: Size,
+    /// Most events that wait for the disk.
+    pub queue_events: usize,
+    /// Largest event that is taken, its evidence included.
+    pub max_event_bytes: Size,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Records {
+    /// Folder of the record files. Empty: `records` in the data folder.
+    pub dir: PathBuf,
+    /// Size at which a tracer's file is rotated.
+    pub max_file_bytes: Size,
+    /// Rotated files that are kept for each tracer.
+    pub max_files: usize,
+    /// Age at which a rotated file, or evidence beside it, is removed.
+    pub max_age: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContainerSources {
+    /// Socket of docker's API.
+    pub docker_socket: PathBuf,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// Level, or levels by module: `info,galen_agent=debug`.
+    pub filter: String,
+}
+
+impl<S: TracerSet> Default for Config<S> {
+    fn default() -> Self {
+        Self {
+            node: String::new(),
+            data_dir: "/var/lib/galen/agent".into(),
+            shutdown_deadline: Span::from_secs(20),
+            host: Host::default(),
+            aggregator: Aggregator::default(),
+            buffer: Buffer::default(),
+            records: Records::default(),
+            containers: ContainerSources::default(),
+            tracers: Sections::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Aggregator {
+    fn default() -> Self {
+        Self { endpoint: "http://127.0.0.1:7400".into() }
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self {
+            max_bytes: Size::gib(1),
+            segment_bytes: Size::mib(64),
+            queue_bytes: Size::mib(8),
+            queue_events: 8192,
+            max_event_bytes: Size::mib(4),
+        }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            max_file_bytes: Size::mib(16),
+            max_files: 10,
+            max_age: Span::from_secs(14 * 86_400),
+        }
+    }
+}
+
+impl Default for ContainerSources {
+    fn default() -> Self {
+        Self { docker_socket: "/var/run/docker.sock".into() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::default(), filter: "info".into() }
+    }
+}
+
+/// What is wrong with settings that can be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("`node` is {0} bytes long: at most {MAX_NODE_NAME} are allowed")]
+    NodeName(usize),
+    #[error("`aggregator.endpoint`")]
+    Endpoint(#[source] galen_runtime::endpoint::Error),
+    #[error("`log.filter`")]
+    Filter(#[source] galen_runtime::telemetry::Error),
+    #[error("`{key}` must not be zero")]
+    Zero { key: &'static str },
+}
+
+/// Validated settings: the agent is made from nothing else.
+#[derive(Debug, Clone)]
+pub struct Settings<S: TracerSet = Shipped> {
+    pub(crate) config: Config<S>,
+    pub(crate) node: String,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl<S: TracerSet> Settings<S> {
+    /// Defaults < file < environment < `overrides`.
+    pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, Invalid> {
+        config::load::<Config<S>>(file, ENV_PREFIX, overrides)?.try_into()
+    }
+
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub fn config(&self) -> &Config<S> {
+        &self.config
+    }
+
+    pub(crate) fn records_dir(&self) -> PathBuf {
+        let dir = &self.config.records.dir;
+        if dir.as_os_str().is_empty() { self.config.data_dir.join("records") } else { dir.clone() }
+    }
+
+    pub(crate) fn record_limits(&self) -> Limits {
+        let Records { max_file_bytes, max_files, max_age, .. } = self.config.records;
+        Limits { max_file_bytes: max_file_bytes.0, max_files, max_age: max_age.0 }
+    }
+
+    pub(crate) fn buffer(&self) -> galen_buffer::Settings {
+        let size = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        let buffer = &self.config.buffer;
+        galen_buffer::Settings {
+            dir: self.config.data_dir.join("buffer"),
+            max_bytes: buffer.max_bytes.0,
+            segment_bytes: buffer.segment_bytes.0,
+            queue_bytes: size(buffer.queue_bytes),
+            queue_events: buffer.queue_events,
+            max_event_bytes: size(buffer.max_event_bytes),
+        }
+    }
+}
+
+impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
+    type Error = Invalid;
+
+    fn try_from(config: Config<S>) -> Result<Self, Invalid> {
+        let node = match config.node.as_str() {
+            "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            node => node.to_owned(),
+        };
+        if node.len() > MAX_NODE_NAME {
+            return Err(Invalid::NodeName(node.len()));
+        }
+        let endpoint = config.aggregator.endpoint.parse().map_err(Invalid::Endpoint)?;
+        galen_runtime::telemetry::check_filter(&config.log.filter).map_err(Invalid::Filter)?;
+        let sizes = [
+            ("buffer.max_bytes", config.buffer.max_bytes),
+            ("buffer.segment_bytes", config.buffer.segment_bytes),
+            ("buffer.queue_bytes", config.buffer.queue_bytes),
+            ("buffer.max_event_bytes", config.buffer.max_event_bytes),
+            ("records.max_file_bytes", config.records.max_file_bytes),
+        ];
+        match sizes.iter().find(|(_, size)| size.0 == 0) {
+            Some((key, _)) => Err(Invalid::Zero { key }),
+            None => Ok(Self { config, node, endpoint }),
+        }
+    }
+}

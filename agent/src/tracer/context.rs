@@ -1,0 +1,105 @@
+//! What a run is given to work with.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use galen_bpf::Kernel;
+use galen_proto::v1::LossReason;
+use galen_runtime::{OnEnd, Supervisor};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{BoxError, Status, Support, run::panic_text};
+use crate::{
+    clock::{Clock, Moment},
+    containers::Containers,
+    host::Environment,
+    recorder::{self, Record, Recorder},
+    ticker::Ticker,
+};
+
+/// A run's handle to the agent.
+#[derive(Clone)]
+pub struct Context {
+    pub clock: Clock,
+    pub environment: Arc<Environment>,
+    pub containers: Containers,
+    pub(crate) ticker: Ticker,
+    pub(crate) recorder: Recorder,
+    pub(crate) status: Arc<Status>,
+    pub(crate) supervisor: Supervisor,
+    /// Held while the kernel's types are in memory: they are large, so tracers load one after another.
+    pub(crate) loading: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Context {
+    /// The next shared tick: one a second.
+    pub async fn tick(&mut self) -> Moment {
+        self.ticker.tick().await
+    }
+
+    /// Makes an event of it. Never blocks; the event is durable a moment later, or its loss is counted.
+    pub fn record<D: Serialize>(&self, record: Record<D>) -> Result<(), recorder::Error> {
+        let kind = record.kind;
+        self.recorder.record(self.status.name(), record)?;
+        self.status.recorded(kind);
+        Ok(())
+    }
+
+    /// Tells that observations were lost before they became events.
+    pub fn count_loss(&self, reason: LossReason, count: u64) {
+        if count > 0 {
+            self.recorder.count_loss(reason, self.status.name(), count);
+        }
+    }
+
+    /// Tells that the tracer works with less than it could show, which it found out while running.
+    pub fn degraded(&self, why: impl Into<String>) {
+        let why = why.into();
+        tracing::warn!(tracer = self.status.name(), why, "tracer is degraded");
+        self.status.set_support(Support::Degraded(why));
+    }
+
+    /// Has `load` load BPF programs, on a thread for it, and gives back the memory that it took.
+    pub async fn with_kernel<T: Send + 'static>(
+        &self,
+        load: impl FnOnce(&Kernel) -> T + Send + 'static,
+    ) -> Result<T, galen_bpf::Error> {
+        let turn = Arc::clone(&self.loading).lock_owned().await;
+        let load = move || {
+            let _turn = turn;
+            Kernel::open().map(|kernel| load(&kernel))
+        };
+        match tokio::task::spawn_blocking(load).await {
+            Ok(loaded) => loaded,
+            Err(ended) => match ended.try_into_panic() {
+                // It becomes the panic of the run that asked.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down, and the run with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Runs a part of the tracer, such as a capture, beside it. An error or a panic counts as a failure of the tracer
+    /// and ends this part only. It outlives the run, and has to end soon after [`stopping`](Self::stopping).
+    pub fn spawn(&self, part: impl Future<Output = Result<(), BoxError>> + Send + 'static) {
+        let status = Arc::clone(&self.status);
+        let part = async move {
+            let error = match AssertUnwindSafe(part).catch_unwind().await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => galen_runtime::Chain(&*error).to_string(),
+                Err(panic) => panic_text(&*panic),
+            };
+            tracing::warn!(tracer = status.name(), error, "part of a tracer failed");
+            status.failed(error);
+            Ok(())
+        };
+        self.supervisor.spawn(format!("{}/part", self.status.name()), OnEnd::Ignore, part);
+    }
+
+    /// Cancelled when the agent stops.
+    pub fn stopping(&self) -> CancellationToken {
+        self.supervisor.token()
+    }
+}

@@ -1,0 +1,102 @@
+//! What each tracer is doing, for the uplink to tell.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use galen_proto::v1;
+use parking_lot::Mutex;
+
+use super::Support;
+
+/// The state of one tracer. Counters count since the agent started.
+#[derive(Debug)]
+pub struct Status {
+    name: &'static str,
+    enabled: bool,
+    triggers: AtomicU64,
+    captures: AtomicU64,
+    failures: AtomicU64,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    support: Option<Support>,
+    last_error: String,
+}
+
+impl Status {
+    pub(crate) fn new(name: &'static str, enabled: bool) -> Self {
+        Self {
+            name,
+            enabled,
+            triggers: AtomicU64::new(0),
+            captures: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            told: Mutex::new(Told { support: None, last_error: String::new() }),
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Replaces what was known of its support.
+    pub fn set_support(&self, support: Support) {
+        self.told.lock().support = Some(support);
+    }
+
+    /// A run, or a part of it, ended with an error or a panic.
+    pub fn failed(&self, error: impl Into<String>) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.told.lock().last_error = error.into();
+    }
+
+    /// A trigger counts as one, and so does a fact that needs no capture.
+    pub(crate) fn recorded(&self, kind: v1::EventKind) {
+        match kind {
+            v1::EventKind::Capture => self.captures.fetch_add(1, Ordering::Relaxed),
+            _ => self.triggers.fetch_add(1, Ordering::Relaxed),
+        };
+    }
+
+    pub fn snapshot(&self) -> v1::TracerStatus {
+        let told = self.told.lock();
+        let (support, reason) = match &told.support {
+            None => (v1::Support::Unspecified, ""),
+            Some(Support::Full) => (v1::Support::Full, ""),
+            Some(Support::Degraded(why)) => (v1::Support::Degraded, why.as_str()),
+            Some(Support::Unsupported(why)) => (v1::Support::Unsupported, why.as_str()),
+        };
+        v1::TracerStatus {
+            name: self.name.into(),
+            support: support.into(),
+            reason: reason.into(),
+            enabled: self.enabled,
+            triggers: self.triggers.load(Ordering::Relaxed),
+            captures: self.captures.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            last_error: told.last_error.clone(),
+        }
+    }
+}
+
+/// The states of all tracers, in the order of their list.
+#[derive(Debug, Clone)]
+pub struct Statuses(Arc<[Arc<Status>]>);
+
+impl Statuses {
+    pub(crate) fn new(all: impl IntoIterator<Item = Arc<Status>>) -> Self {
+        Self(all.into_iter().collect())
+    }
+
+    pub fn snapshot(&self) -> Vec<v1::TracerStatus> {
+        self.0.iter().map(|status| status.snapshot()).collect()
+    }
+
+    pub fn get(&self, tracer: &str) -> Option<&Arc<Status>> {
+        self.0.iter().find(|status| status.name == tracer)
+    }
+}

@@ -1,0 +1,184 @@
+//! The cgroups that are watched, and which of them burst in this tick.
+//!
+//! A candidate is a container, a systemd unit, or a plain cgroup; what is below a container or unit counts for it. In a
+//! hybrid system a cgroup may be in both hierarchies: version 1 speaks for it, because its limits are there. Limits are
+//! read seldom, because they change seldom: see [`FRESH_BUSY`] and [`FRESH_IDLE`].
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    blame::{Suspect, blame},
+    rule::{Reading, Verdict, judge},
+    settings::Settings,
+    window::History,
+};
+use crate::{
+    cgroup::{Capacity, Change, Meter, Tree, Version, directory},
+    containers::{Class, Containers},
+    host::Environment,
+};
+
+/// How old the known limits of a cgroup may be, if it uses more than [`BUSY`] CPUs, and if not.
+const FRESH_BUSY: Duration = Duration::from_secs(5);
+const FRESH_IDLE: Duration = Duration::from_secs(60);
+const BUSY: f64 = 0.01;
+
+/// A cgroup that met a rule.
+#[derive(Debug, Clone)]
+pub(super) struct Burst {
+    pub path: String,
+    pub directory: PathBuf,
+    pub version: Version,
+    pub capacity: Capacity,
+    pub cpus: f64,
+    pub reading: Reading,
+    pub verdict: Verdict,
+}
+
+impl Suspect for Burst {
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn cpus(&self) -> f64 {
+        self.cpus
+    }
+
+    fn score(&self) -> f64 {
+        self.verdict.score
+    }
+}
+
+pub(super) struct Watch {
+    settings: Settings,
+    environment: Arc<Environment>,
+    containers: Containers,
+    trees: Vec<Watched>,
+    /// Cgroups whose counters could not be opened, other than because they were gone.
+    unreadable: u64,
+    told_skipped: bool,
+}
+
+/// One hierarchy.
+struct Watched {
+    version: Version,
+    root: PathBuf,
+    tree: Tree,
+    candidates: HashMap<String, Candidate>,
+}
+
+struct Candidate {
+    meter: Meter,
+    history: History,
+    capacity: Option<(Duration, Capacity)>,
+}
+
+impl Watch {
+    pub(super) fn new(settings: Settings, environment: Arc<Environment>, containers: Containers) -> Self {
+        let watched = |(version, root): (Version, &std::path::Path)| {
+            let containers = containers.clone();
+            let descend = move |path: &str| containers.has_candidates_below(path);
+            Watched {
+                version,
+                root: root.into(),
+                tree: Tree::new(root, settings.max_cgroups, descend),
+                candidates: HashMap::new(),
+            }
+        };
+        let trees = environment.hierarchies.cpu_usage().map(watched).collect();
+        Self { settings, environment, containers, trees, unreadable: 0, told_skipped: false }
+    }
+
+    /// Samples every candidate. Those to blame for a burst now, the highest score first.
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<Burst> {
+        let mut bursts: Vec<Burst> = Vec::new();
+        let mut seen = HashSet::new();
+        for index in 0..self.trees.len() {
+            self.follow(index, now);
+            for burst in self.sample(index, now) {
+                if seen.insert(burst.path.clone()) {
+                    bursts.push(burst);
+                }
+            }
+        }
+        self.tell_skipped();
+        blame(bursts)
+    }
+
+    /// Takes in what came and lets go of what went.
+    fn follow(&mut self, index: usize, now: Duration) {
+        let watched = &mut self.trees[index];
+        for change in watched.tree.poll(now) {
+            match change {
+                Change::Removed { path, .. } => {
+                    watched.candidates.remove(&path);
+                }
+                Change::Added { path, absent_at, .. } => {
+                    let candidate = match self.containers.classify(&path) {
+                        Class::Group => false,
+                        Class::Owned { cgroup } => cgroup == path,
+                        Class::Plain => true,
+                    };
+                    if !candidate || !self.settings.selects(&path) {
+                        continue;
+                    }
+                    match Meter::open(&directory(&watched.root, &path), watched.version) {
+                        Ok(meter) => {
+                            self.containers.prefetch(&path);
+                            let history = History::new(self.settings.window, absent_at);
+                            watched.candidates.insert(path, Candidate { meter, history, capacity: None });
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => {
+                            self.unreadable += 1;
+                            tracing::debug!(%error, path, "cgroup is not watched");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn sample(&mut self, index: usize, now: Duration) -> Vec<Burst> {
+        let Watched { version, root, candidates, .. } = &mut self.trees[index];
+        let (version, environment, thresholds) = (*version, &self.environment, &self.settings.thresholds);
+        let mut bursts = Vec::new();
+        candidates.retain(|path, candidate| {
+            let Ok(usage) = candidate.meter.read() else { return false };
+            candidate.history.push(now, usage);
+            let cpus = candidate.history.cpus();
+            let fresh = if cpus > BUSY { FRESH_BUSY } else { FRESH_IDLE };
+            let capacity = match candidate.capacity {
+                Some((read, capacity)) if now.saturating_sub(read) < fresh => capacity,
+                _ => {
+                    let capacity = Capacity::read(&environment.hierarchies, version, path, environment.cpus);
+                    candidate.capacity = Some((now, capacity));
+                    capacity
+                }
+            };
+            let reading = candidate.history.reading(capacity);
+            if let Some((reading, verdict)) = reading.and_then(|reading| Some((reading, judge(thresholds, &reading)?)))
+            {
+                let directory = directory(root, path);
+                bursts.push(Burst { path: path.clone(), directory, version, capacity, cpus, reading, verdict });
+            }
+            true
+        });
+        bursts
+    }
+
+    /// Once: a machine with more cgroups than the cap stays one.
+    fn tell_skipped(&mut self) {
+        let skipped = self.trees.iter().map(|watched| watched.tree.skipped()).sum::<u64>() + self.unreadable;
+        if skipped > 0 && !self.told_skipped {
+            self.told_skipped = true;
+            tracing::warn!(skipped, max_cgroups = self.settings.max_cgroups, "not every cgroup is watched");
+        }
+    }
+}

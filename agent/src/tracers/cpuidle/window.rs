@@ -1,0 +1,109 @@
+//! The last two windows of one cgroup's CPU time.
+//!
+//! Counters are sampled about once a second; between samples usage is taken as even, so that a window is exactly as
+//! long as it is set to, however late a tick came. A cgroup that was born while it was watched used nothing before; of
+//! one that was there already, nothing can be said until two windows are full. A counter that runs back begins anew.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::rule::{Percentages, Reading};
+use crate::cgroup::{Capacity, Usage};
+
+#[derive(Debug)]
+pub(super) struct History {
+    window: Duration,
+    /// Oldest first, by time.
+    samples: VecDeque<(Duration, Usage)>,
+    /// Whether usage before the oldest sample was zero.
+    from_birth: bool,
+}
+
+/// CPUs used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Rate {
+    user: f64,
+    system: f64,
+}
+
+impl History {
+    /// `absent_at`: when the cgroup was last known not to exist.
+    pub(super) fn new(window: Duration, absent_at: Option<Duration>) -> Self {
+        let birth = absent_at.map(|time| (time, Usage::default()));
+        Self { window, samples: birth.into_iter().collect(), from_birth: absent_at.is_some() }
+    }
+
+    /// Takes a sample; `now` is later than that of any before.
+    pub(super) fn push(&mut self, now: Duration, usage: Usage) {
+        if let Some((last_time, last)) = self.samples.back() {
+            if usage.user < last.user || usage.system < last.system {
+                self.samples.clear();
+                self.from_birth = false;
+            } else if now <= *last_time {
+                return;
+            }
+        }
+        self.samples.push_back((now, usage));
+        // One sample at or before the start of the older window is needed.
+        let start = now.saturating_sub(self.window * 2);
+        while self.samples.get(1).is_some_and(|(time, _)| *time <= start) {
+            self.samples.pop_front();
+            self.from_birth = false;
+        }
+    }
+
+    /// CPUs used in the window that ends with the newest sample, as far as it is known.
+    pub(super) fn cpus(&self) -> f64 {
+        let Some((now, _)) = self.samples.back() else { return 0.0 };
+        let start = now.saturating_sub(self.window);
+        let start = self.samples.front().map_or(start, |(oldest, _)| start.max(*oldest));
+        self.rate(start, *now).map_or(0.0, |rate| rate.user + rate.system)
+    }
+
+    /// In percent of the capacity; `None` until both windows are known.
+    pub(super) fn reading(&self, capacity: Capacity) -> Option<Reading> {
+        let (now, _) = *self.samples.back()?;
+        let middle = now.checked_sub(self.window)?;
+        let start = middle.checked_sub(self.window)?;
+        let current = self.rate(middle, now)?.percent_of(capacity);
+        let previous = self.rate(start, middle)?.percent_of(capacity);
+        let delta = Percentages {
+            user: current.user - previous.user,
+            system: current.system - previous.system,
+            total: current.total - previous.total,
+        };
+        Some(Reading { now: current, delta })
+    }
+
+    fn rate(&self, from: Duration, to: Duration) -> Option<Rate> {
+        let (begin, end) = (self.used_until(from)?, self.used_until(to)?);
+        let seconds = to.saturating_sub(from).as_secs_f64();
+        (seconds > 0.0).then(|| Rate { user: (end.0 - begin.0) / seconds, system: (end.1 - begin.1) / seconds })
+    }
+
+    /// User and system seconds used up to `time`.
+    fn used_until(&self, time: Duration) -> Option<(f64, f64)> {
+        let seconds = |usage: &Usage| (usage.user.as_secs_f64(), usage.system.as_secs_f64());
+        let after = self.samples.iter().position(|(sampled, _)| *sampled >= time)?;
+        let (end_time, end) = &self.samples[after];
+        let end = seconds(end);
+        if *end_time == time {
+            return Some(end);
+        }
+        let Some((begin_time, begin)) = after.checked_sub(1).map(|before| &self.samples[before]) else {
+            return self.from_birth.then_some((0.0, 0.0));
+        };
+        let begin = seconds(begin);
+        let share = (time - *begin_time).as_secs_f64() / (*end_time - *begin_time).as_secs_f64();
+        Some((begin.0 + (end.0 - begin.0) * share, begin.1 + (end.1 - begin.1) * share))
+    }
+}
+
+impl Rate {
+    fn percent_of(self, capacity: Capacity) -> Percentages {
+        let percent = |cpus: f64| 100.0 * cpus / capacity.cpus();
+        Percentages { user: percent(self.user), system: percent(self.system), total: percent(self.user + self.system) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! `[tracers.memburst]`.
+
+use std::time::Duration;
+
+use galen_runtime::Span;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::rule::Thresholds;
+use crate::{
+    ticker::TICK,
+    tracer::{Percent, RawSettings},
+};
+
+/// Bursts of the host's anonymous memory, with the processes that hold most of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    /// Whether the tracer runs.
+    pub enabled: bool,
+    /// How far back anonymous memory is compared with. Until so much has passed since the start: with the least seen.
+    pub window: Span,
+    /// Growth within the window, in percent of what there was, from which the rule is met: 100 is twice as much.
+    pub delta_memory_burst: Percent,
+    /// Share of the machine's memory that is anonymous, in percent, from which the rule is met; it needs both.
+    pub delta_anon_threshold: Percent,
+    /// How long the tracer is quiet after a burst.
+    pub interval_tracing: Span,
+    /// Processes that are told, those with the most resident memory first.
+    pub dump_process_max_num: usize,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            window: Span::from_secs(600),
+            delta_memory_burst: Percent::new(100),
+            delta_anon_threshold: Percent::new(70),
+            interval_tracing: Span::from_secs(1800),
+            dump_process_max_num: 10,
+        }
+    }
+}
+
+impl RawSettings for Raw {
+    fn enabled(&self) -> bool {
+        self.enabled
+    }
+}
+
+/// Validated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub(super) window: Duration,
+    pub(super) thresholds: Thresholds,
+    pub(super) cooldown: Duration,
+    pub(super) processes: usize,
+}
+
+/// What is wrong with a section.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    #[error("`window` is {0}: it must be from 2s to 1h")]
+    Window(Span),
+    #[error("`dump_process_max_num` is {0}: it must be from 1 to 1000")]
+    Processes(usize),
+}
+
+impl TryFrom<Raw> for Settings {
+    type Error = Invalid;
+
+    fn try_from(raw: Raw) -> Result<Self, Invalid> {
+        if raw.window.0 < TICK * 2 || raw.window > Span::from_secs(3600) {
+            return Err(Invalid::Window(raw.window));
+        }
+        if !(1..=1000).contains(&raw.dump_process_max_num) {
+            return Err(Invalid::Processes(raw.dump_process_max_num));
+        }
+        Ok(Self {
+            window: raw.window.0,
+            thresholds: Thresholds { growth: raw.delta_memory_burst.get(), share: raw.delta_anon_threshold.get() },
+            cooldown: raw.interval_tracing.0,
+            processes: raw.dump_process_max_num,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_what_is_out_of_range_is_refused() {
+        assert!(Settings::try_from(Raw::default()).is_ok());
+        assert!(Settings::try_from(Raw { window: Span::from_secs(1), ..Raw::default() }).is_err());
+        assert!(Settings::try_from(Raw { dump_process_max_num: 0, ..Raw::default() }).is_err());
+    }
+}

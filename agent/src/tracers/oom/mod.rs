@@ -1,0 +1,108 @@
+//! `oom`: kills by the kernel's OOM killer, from a BPF program on its tracepoint: the victim, who triggered it, the
+//! memory cgroup and its counters.
+//!
+//! A kill is told as one event; there is nothing left to capture. Kills that found the ring full are counted.
+
+mod index;
+mod report;
+mod ring;
+mod settings;
+
+use std::time::Duration;
+
+use galen_bpf::oom::Watch;
+use galen_proto::v1::{EventKind, LossReason, Severity};
+
+pub use settings::{Raw, Settings};
+
+use self::{index::Index, report::Kill};
+use crate::{
+    host::Environment,
+    meminfo::Meminfo,
+    recorder::{Record, RunId},
+    tracer::{BoxError, Context, Outcome, Support, Tracer},
+};
+
+pub struct Oom;
+
+impl Tracer for Oom {
+    const NAME: &'static str = "oom";
+    const RESTART: Duration = Duration::from_secs(10);
+
+    type Raw = Raw;
+    type Settings = Settings;
+
+    fn new(_: Settings) -> Self {
+        Self
+    }
+
+    fn support(_: &Settings, environment: &Environment) -> Support {
+        match environment.without_bpf() {
+            Some(why) => Support::Unsupported(why.into()),
+            None => Support::Full,
+        }
+    }
+
+    async fn run(self, mut context: Context) -> Result<Outcome, BoxError> {
+        let watch = match context.with_kernel(Watch::attach).await {
+            Ok(Ok(watch)) => watch,
+            Ok(Err(error)) | Err(error) => return Ok(Outcome::Unsupported(error.reason())),
+        };
+        if let galen_bpf::Support::Degraded(why) = watch.support() {
+            context.degraded(why);
+        }
+        let mut index = Index::new(&context.environment);
+        let mut lost = 0;
+        let mut ring = ring::register(watch)?;
+        loop {
+            let readable = tokio::select! {
+                readable = ring.readable_mut() => Some(readable?),
+                _ = context.tick() => None,
+            };
+            let now = context.clock.now();
+            if let Some(index) = &mut index {
+                index.follow(now.boot);
+            }
+            let Some(mut readable) = readable else { continue };
+            readable.clear_ready();
+            let watch = &mut readable.get_inner_mut().0;
+            while let Some(kill) = watch.next_kill() {
+                match kill {
+                    Ok(kill) => tell(&context, &kill, index.as_ref()),
+                    Err(error) => {
+                        tracing::warn!(%error, "record of an OOM kill was not understood");
+                        context.count_loss(LossReason::BadRecord, 1);
+                    }
+                }
+            }
+            let lost_now = watch.lost();
+            context.count_loss(LossReason::RingFull, lost_now.saturating_sub(lost));
+            lost = lost_now;
+        }
+    }
+}
+
+fn tell(context: &Context, record: &galen_bpf::oom::Record, index: Option<&Index>) {
+    let observed = context.clock.now().at_boot(Duration::from_nanos(record.time));
+    let memory = Meminfo::open("/proc/meminfo").and_then(|meminfo| meminfo.read()).ok();
+    let kill = Kill::new(record, index, memory);
+    let part = context.clone();
+    context.spawn(async move {
+        let container = match kill.cgroup() {
+            // The root cgroup is the host.
+            None | Some("/") => None,
+            Some(cgroup) => Some(part.containers.resolve(cgroup).await),
+        };
+        part.record(Record {
+            run: RunId::new(),
+            kind: EventKind::Event,
+            severity: Severity::Critical,
+            summary: kill.summary(container.as_ref().map(|container| container.name.as_str())),
+            container,
+            observed,
+            data: kill,
+            attachments: Vec::new(),
+        })?;
+        Ok(())
+    });
+}
