@@ -40,6 +40,10 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+typedef struct {
+	__s64 counter;
+} atomic_long_t;
+
 struct percpu_counter {
 	__s64 count;
 };
@@ -48,12 +52,8 @@ struct percpu_counter {
 struct mm_struct {
 	struct percpu_counter rss_stat[4];
 	unsigned long total_vm;
-	long pgtables_bytes;
+	atomic_long_t pgtables_bytes;
 };
-
-typedef struct {
-	__s64 counter;
-} atomic_long_t;
 
 struct mm_rss_stat {
 	atomic_long_t count[4];

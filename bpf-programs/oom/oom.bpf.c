@@ -78,7 +78,7 @@ static __always_inline void victim_from(struct oom_kill *kill, struct task_struc
 	kill->file_kb = pages_kb(mm, FILE_PAGES);
 	kill->shmem_kb = pages_kb(mm, SHMEM_PAGES);
 	kill->swap_kb = pages_kb(mm, SWAP_ENTRIES);
-	kill->page_tables_kb = (__u64)BPF_CORE_READ(mm, pgtables_bytes) >> 10;
+	kill->page_tables_kb = (__u64)BPF_CORE_READ(mm, pgtables_bytes.counter) >> 10;
 	kill->virtual_kb = (__u64)BPF_CORE_READ(mm, total_vm) * PAGE_KB;
 }
 
