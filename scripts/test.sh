@@ -16,10 +16,14 @@ fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+scope=(--workspace)
+for argument in "$@"; do
+  case $argument in -p | --package | --package=*) scope=() ;; esac
+done
 cargo build --workspace --locked --bins
 status=0
 # Not fail-fast: one run shows everything that is broken.
-cargo test --workspace --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+cargo test "${scope[@]}" --locked --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 
 awk '
   /^test result:/ { suites++; passed += $4; failed += $6; ignored += $8 }

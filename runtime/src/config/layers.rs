@@ -38,25 +38,17 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Sets one key from text: as it is where text is expected, else as TOML reads it.
+    /// Sets one key from text: as TOML reads it, or as it is where text is expected and it has no quotes.
     pub(super) fn text(&mut self, key: &[String], text: &str, origin: Origin) -> Result<(), Error> {
         let dotted = key.join(".");
         let mut shape = self.shape.clone();
         for (depth, part) in key.iter().enumerate() {
-            shape =
-                shape.child(part).ok_or_else(|| self.unknown(&shape, &key[..depth].join("."), part, origin.clone()))?;
+            let child = shape.child(part);
+            shape = child.ok_or_else(|| self.unknown(&shape, &key[..depth].join("."), part, origin.clone()))?;
         }
-        let value = if shape.is_text() {
-            Value::String(text.to_owned())
-        } else {
-            // Not as a document: the text must not bring keys of its own.
-            match DeValue::parse(text) {
-                Ok(_) => toml::from_str::<Table>(&format!("value = {text}"))
-                    .ok()
-                    .and_then(|mut table| table.remove("value"))
-                    .unwrap_or_else(|| Value::String(text.to_owned())),
-                Err(_) => Value::String(text.to_owned()),
-            }
+        let value = match value_of(text) {
+            Some(value) if value.is_str() || !shape.is_text() => value,
+            _ => Value::String(text.to_owned()),
         };
         let nested =
             key.iter().rev().fold(value, |value, part| Value::Table(Table::from_iter([(part.clone(), value)])));
@@ -104,6 +96,12 @@ impl<'a> Layers<'a> {
         let nearest = shape.nearest(name).map(|near| join(section, near)).or_else(|| self.shape.find(name));
         Error::UnknownKey { origin, key: join(section, name), nearest }
     }
+}
+
+/// The TOML value that `text` is. Not read as part of a document alone: the text must not bring keys of its own.
+fn value_of(text: &str) -> Option<Value> {
+    DeValue::parse(text).ok()?;
+    toml::from_str::<Table>(&format!("value = {text}")).ok()?.remove("value")
 }
 
 /// The origin of a key, or of the part of it that was given.

@@ -82,6 +82,7 @@ fn text_is_read_as_the_type_that_is_expected() {
     let overrides = [
         ("node", "42"),
         ("region", "43"),
+        ("listen.grpc", "'quoted'"),
         ("listen.max_connections", "42"),
         ("listen.timeout", "1m"),
         ("listen.window", "2MiB"),
@@ -92,6 +93,7 @@ fn text_is_read_as_the_type_that_is_expected() {
     ];
     let raw = read("", &[], &overrides).unwrap();
     assert_eq!((raw.node.as_str(), raw.region.as_deref()), ("42", Some("43")));
+    assert_eq!(raw.listen.grpc, "quoted");
     assert_eq!(raw.listen.max_connections, 42);
     assert_eq!((raw.listen.timeout, raw.listen.window), (Span::from_secs(60), Size::mib(2)));
     assert_eq!(raw.tracers["cpuidle"], Tracer { enabled: true, threshold: 0.5 });

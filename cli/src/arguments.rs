@@ -1,0 +1,199 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use galen_runtime::Span;
+
+use crate::{demo::Tethered, moment::Moment};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage, or a query that cannot be read
+  3  the event, or its profile, is not there
+  4  the aggregator cannot be reached";
+
+/// Find what happened on your machines: events, flame graphs, nodes.
+#[derive(Debug, Parser)]
+#[command(name = "galen", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The aggregator to ask
+    #[arg(long, global = true, value_name = "URL", env = "GALEN_AGGREGATOR", default_value = "http://127.0.0.1:7400")]
+    pub(crate) aggregator: String,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Ask(Question),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+}
+
+/// What needs an aggregator, or makes one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Question {
+    /// List events, newest first, count them, or follow them as they come
+    Events(Events),
+    /// Show one event with its data
+    Event(Event),
+    /// Show where the time went: the profile of an event
+    Flame(Flame),
+    /// Show how the aggregator is
+    Status(Listing),
+    /// List the nodes
+    Nodes(Listing),
+    /// List the tracers on each node: whether they work there, why not, what they caught
+    Tracers(Listing),
+    /// Catch a real CPU burst on this machine and show it. Needs root
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Such as `tracer:cpuidle AND data.user_percent:>80`; all events if absent
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) query: String,
+    /// Observed at this moment or later: `1h` (ago), `2026-05-01`, or `2026-05-01T12:00:00Z`
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<Moment>,
+    /// Observed before this moment
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<Moment>,
+    /// Events at most
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: u64,
+    /// Oldest first
+    #[arg(long)]
+    pub(crate) ascending: bool,
+    /// Count the values of these fields instead of listing events
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    pub(crate) count_by: Vec<String>,
+    /// Show events as they are stored, from now on
+    #[arg(long, short, conflicts_with_all = ["since", "until", "limit", "ascending", "count_by"])]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Event {
+    /// Its id, such as `web-1/00c0ffee00c0ffee/42`
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Flame {
+    /// Id of the event; for a trigger, the capture of the same run is shown
+    #[arg(value_name = "EVENT")]
+    pub(crate) id: String,
+    #[arg(long, value_enum, default_value_t = Format::Terminal)]
+    pub(crate) format: Format,
+    /// Write to this file instead of the standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output_file: Option<PathBuf>,
+    /// On the terminal, leave out what has less than this share of the samples
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
+    pub(crate) min_percent: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The hottest stacks as a tree
+    Terminal,
+    /// A flame graph for a browser
+    Svg,
+    /// A stack a line, as flame graph tools read it
+    Folded,
+    /// For `go tool pprof`
+    Pprof,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Listing {
+    /// `json` is one object a line
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// End by itself after this time, with exit code 0 only if the burst was caught
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) limit: Option<Span>,
+}
+
+/// First argument of the demo's children. They have a parser of their own, so that neither help nor completions offer
+/// what nobody types.
+pub(crate) const CHILD: &str = "demo-child";
+
+#[derive(Debug, Parser)]
+#[command(name = CHILD)]
+pub(crate) enum DemoChild {
+    Burst(Burst),
+    Tethered(Tethered),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Burst {
+    /// How long to be busy
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(crate) duration: Span,
+    /// Threads
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// File to write the own process id to before beginning: `cgroup.procs` of a cgroup
+    #[arg(long)]
+    pub(crate) join: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_page_names_every_command_option_and_exit_code() {
+        let page = include_str!("../../docs/cli.md");
+        let mut root = Arguments::command();
+        root.build();
+        for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
+            assert!(page.contains(&format!("`galen {}", command.get_name())), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
+                    continue;
+                };
+                assert!(page.contains(&format!("--{long}")), "{} --{long}", command.get_name());
+            }
+        }
+        for line in EXIT_CODES.lines().skip(1) {
+            let (code, meaning) = line.trim().split_once("  ").unwrap();
+            assert!(page.contains(&format!("| {code} | {meaning}")), "{code} {meaning}");
+        }
+    }
+
+    #[test]
+    fn following_has_no_past() {
+        let wrong = Arguments::try_parse_from(["galen", "events", "--follow", "--since", "1h"]);
+        assert_eq!(wrong.unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+}

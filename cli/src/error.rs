@@ -1,0 +1,70 @@
+//! What can go wrong, and the exit code of each.
+
+use std::{io, path::PathBuf};
+
+use galen_runtime::endpoint;
+use tonic::Code;
+
+use crate::demo;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Endpoint(#[from] endpoint::Error),
+    #[error("no aggregator can be reached at {endpoint}; `--aggregator URL` or GALEN_AGGREGATOR names another")]
+    Unreachable {
+        endpoint: String,
+        #[source]
+        source: tonic::transport::Error,
+    },
+    #[error("the connection to the aggregator was lost: {0}")]
+    Lost(String),
+    #[error("{}", .0.message())]
+    NotFound(tonic::Status),
+    #[error("{}", .0.message())]
+    Query(tonic::Status),
+    #[error("the aggregator answered {:?}: {}", .0.code(), .0.message())]
+    Refused(tonic::Status),
+    #[error("the profile that the aggregator sent cannot be read: {0}")]
+    Profile(&'static str),
+    #[error("failed to write `{path}`")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("failed to write the output")]
+    Output(#[from] io::Error),
+    #[error(transparent)]
+    Demo(#[from] demo::Error),
+}
+
+impl Error {
+    /// As `galen --help` lists them.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) | Self::Profile(_) | Self::Write { .. } | Self::Output(_) | Self::Demo(_) => 1,
+            Self::Usage(_) | Self::Endpoint(_) | Self::Query(_) => 2,
+            Self::NotFound(_) => 3,
+            Self::Unreachable { .. } | Self::Lost(_) => 4,
+        }
+    }
+
+    /// Whoever read the output has left.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        match status.code() {
+            Code::NotFound => Self::NotFound(status),
+            Code::InvalidArgument => Self::Query(status),
+            Code::Unavailable => Self::Lost(status.message().to_owned()),
+            _ => Self::Refused(status),
+        }
+    }
+}
