@@ -7,6 +7,7 @@ pub mod burst;
 pub mod cgroup;
 pub mod fleet;
 pub mod flood;
+pub mod oracle;
 pub mod process;
 pub mod query;
 pub mod wait;

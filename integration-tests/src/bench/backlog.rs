@@ -18,7 +18,7 @@ const GROUP: u64 = 1024;
 
 pub(super) async fn measure(dir: &Path) -> Result<Vec<Figure>> {
     fs::create_dir_all(dir.join("data"))?;
-    let settings = Settings { max_bytes: 16 << 30, ..Settings::at(dir.join("data/buffer")) };
+    let settings = Settings { max_bytes: 16 << 30, ..Settings::new(dir.join("data/buffer")) };
     let buffer = Buffer::open(settings)?;
     for group in 0..EVENTS / GROUP + 1 {
         let numbers = group * GROUP..((group + 1) * GROUP).min(EVENTS);

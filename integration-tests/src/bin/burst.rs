@@ -22,7 +22,7 @@ struct Arguments {
 #[allow(unsafe_code, reason = "the function's name must be found in the symbol table as it is written")]
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn galen_test_hot_function(until: Duration, start: Instant) -> u64 {
+fn galen_test_hot_function(until: Duration, start: Instant) -> u64 {
     let mut turns = 0_u64;
     while start.elapsed() < until {
         for _ in 0..10_000 {
