@@ -5,6 +5,12 @@ release_flags := $(RUSTFLAGS) -C force-frame-pointers=yes
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 ARGS ?=
 
+# Empty where the pinned toolchain is installed, or can be.
+toolchain := $(shell scripts/toolchain.sh)
+ifneq ($(toolchain),)
+export RUSTUP_TOOLCHAIN := $(toolchain)
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help demo release test check docs bench soak
 

@@ -69,7 +69,7 @@ if ((${#missing[@]})); then
   fi
 fi
 
-# An own line of its own, because a missing toolchain cannot be mended by apt-get.
+# Not from apt-get: what Debian has is too old.
 if ! command -v cargo >/dev/null; then
   echo "bootstrap: cargo is missing: install rustup, see https://rustup.rs" >&2
   exit 1
