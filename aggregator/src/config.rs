@@ -122,7 +122,7 @@ impl Default for Sessions {
     fn default() -> Self {
         Self {
             credit: Size::kib(256),
-            memory: Size::mib(256),
+            memory: Size::mib(128),
             max_batch_bytes: Size::mib(4),
             max_batch_events: 1024,
             heartbeat: Span::from_secs(5),

@@ -1,0 +1,251 @@
+//! An aggregator in this process, and agents that say what they like.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{path::Path, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes};
+use galen_aggregator::{Addresses, Config, Settings};
+use galen_log::{EmbeddedLog, Log, embedded};
+use galen_proto::v1::{
+    AgentMessage, AggregatorMessage, Batch, Heartbeat, Hello, LogRecord, Loss, LossReason, Queue, Range, Welcome,
+    agent_message, aggregator_message,
+};
+use galen_runtime::{Drained, Span, Supervisor};
+use prost::Message;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    transport::Channel,
+};
+
+/// For anything that must happen: far more than it takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const EPOCH: u64 = 0x00c0_ffee;
+
+pub(crate) struct Aggregator {
+    pub(crate) addresses: Addresses,
+    supervisor: Supervisor,
+}
+
+/// Settings for tests: any ports, nothing that is not asked for.
+pub(crate) fn settings(data_dir: &Path, change: impl FnOnce(&mut Config)) -> Settings {
+    let mut config = Config { data_dir: data_dir.to_owned(), ..Config::default() };
+    config.listen.grpc = "127.0.0.1:0".into();
+    config.listen.http = "127.0.0.1:0".into();
+    config.sessions.heartbeat = Span(PATIENCE);
+    change(&mut config);
+    Settings { index: false, ..Settings::try_from(config).unwrap() }
+}
+
+impl Aggregator {
+    pub(crate) async fn start(data_dir: &Path) -> Self {
+        Self::with(settings(data_dir, |_| {})).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let supervisor = Supervisor::new();
+        let addresses = galen_aggregator::start(settings, supervisor.clone()).await.unwrap();
+        Self { addresses, supervisor }
+    }
+
+    /// Ends it, as SIGTERM does.
+    pub(crate) async fn stop(self) {
+        assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
+    }
+
+    pub(crate) async fn call(&self) -> Agent {
+        let url = format!("http://{}", self.addresses.grpc);
+        let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let (outbox, messages) = mpsc::channel(4);
+        let path = "/galen.v1.AgentService/Session".parse().unwrap();
+        let request = tonic::Request::new(ReceiverStream::new(messages));
+        let answers = client.streaming(request, path, Raw).await.unwrap().into_inner();
+        Agent { outbox, answers }
+    }
+
+    pub(crate) async fn hello(&self, hello: Hello) -> Agent {
+        let agent = self.call().await;
+        agent.send(agent_message::Message::Hello(hello)).await;
+        agent
+    }
+
+    /// An agent that was welcomed.
+    pub(crate) async fn welcomed(&self, hello: Hello) -> (Agent, Welcome) {
+        let mut agent = self.hello(hello).await;
+        let welcome = agent.welcome().await;
+        (agent, welcome)
+    }
+}
+
+/// An agent's end of a stream.
+pub(crate) struct Agent {
+    outbox: mpsc::Sender<Bytes>,
+    answers: Streaming<AggregatorMessage>,
+}
+
+impl Agent {
+    pub(crate) async fn send(&self, message: agent_message::Message) {
+        self.send_bytes(AgentMessage { message: Some(message) }.encode_to_vec()).await;
+    }
+
+    pub(crate) async fn send_bytes(&self, bytes: impl Into<Bytes>) {
+        // The aggregator may have ended the stream: what it says then is looked at by the test.
+        let _ = self.outbox.send(bytes.into()).await;
+    }
+
+    pub(crate) async fn batch(&self, batch: Batch) {
+        self.send(agent_message::Message::Batch(batch)).await;
+    }
+
+    pub(crate) async fn heartbeat(&self, heartbeat: Heartbeat) {
+        self.send(agent_message::Message::Heartbeat(heartbeat)).await;
+    }
+
+    async fn next(&mut self) -> Result<aggregator_message::Message, Status> {
+        loop {
+            let answer = timeout(PATIENCE, self.answers.message()).await.expect("an answer in time")?;
+            let answer = answer.ok_or_else(|| Status::ok("the stream ended"))?;
+            match answer.message.expect("a known kind") {
+                aggregator_message::Message::Heartbeat(_) => {}
+                message => return Ok(message),
+            }
+        }
+    }
+
+    pub(crate) async fn welcome(&mut self) -> Welcome {
+        self.welcome_or_end().await.unwrap()
+    }
+
+    pub(crate) async fn welcome_or_end(&mut self) -> Result<Welcome, Status> {
+        match self.next().await? {
+            aggregator_message::Message::Welcome(welcome) => Ok(welcome),
+            other => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    /// Waits for an acknowledgement of everything up to `upto`.
+    pub(crate) async fn acknowledged(&mut self, upto: u64) {
+        loop {
+            match self.next().await.unwrap() {
+                aggregator_message::Message::Ack(ack) => {
+                    if ack.progress.expect("progress").upto >= upto {
+                        return;
+                    }
+                }
+                other => panic!("no ack: {other:?}"),
+            }
+        }
+    }
+
+    /// The status that the stream ends with.
+    pub(crate) async fn end(&mut self) -> Status {
+        loop {
+            if let Err(status) = self.next().await {
+                return status;
+            }
+        }
+    }
+
+    pub(crate) async fn ends(&mut self, code: Code, text: &str) {
+        let status = self.end().await;
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(text), "`{}` does not say `{text}`", status.message());
+    }
+}
+
+pub(crate) fn queue(first_unacked: u64, next_seq: u64) -> Queue {
+    Queue { epoch: EPOCH, first_unacked, next_seq }
+}
+
+pub(crate) fn hello(node: &str, queues: &[Queue]) -> Hello {
+    Hello { protocol: 1, node: node.into(), queues: queues.to_vec(), ..Hello::default() }
+}
+
+pub(crate) fn event(seq: u64) -> Bytes {
+    format!("event {seq}").into()
+}
+
+/// Events `first ..= last`.
+pub(crate) fn batch(first: u64, last: u64) -> Batch {
+    Batch {
+        epoch: EPOCH,
+        first_seq: first,
+        events: (first..=last).map(event).collect(),
+        next_seq: last + 1,
+        ..Batch::default()
+    }
+}
+
+pub(crate) fn loss(first: u64, last: u64) -> Loss {
+    Loss { range: Some(Range { first, last }), reason: LossReason::BufferFull as i32 }
+}
+
+/// Everything in the log of a stopped aggregator.
+pub(crate) async fn logged(data_dir: &Path) -> Vec<LogRecord> {
+    let (log, _writer, _) = EmbeddedLog::open(embedded::Settings::new(data_dir.join("log"))).unwrap();
+    let mut reader = log.reader(0);
+    let mut records = Vec::new();
+    let mut at = 0;
+    while at < log.bounds().next {
+        let chunk = timeout(PATIENCE, reader.next(1000)).await.expect("a chunk in time").unwrap();
+        assert!(chunk.skipped.is_empty(), "{:?}", chunk.skipped);
+        records.extend(chunk.entries.into_iter().map(|entry| entry.record));
+        at = chunk.next;
+    }
+    records
+}
+
+/// The events of a node by number, each of which is there once.
+pub(crate) fn events_of(records: &[LogRecord], node: &str) -> Vec<(u64, Bytes)> {
+    let mut events: Vec<(u64, Bytes)> = records
+        .iter()
+        .filter(|record| record.node == node)
+        .flat_map(|record| (record.first_seq..).zip(record.events.iter().cloned()))
+        .collect();
+    events.sort_unstable();
+    events
+}
+
+/// Sends bytes as they are, so that a test may send what is no message.
+#[derive(Debug, Clone, Copy)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = AggregatorMessage;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = AggregatorMessage;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<AggregatorMessage>, Status> {
+        let bytes = from.copy_to_bytes(from.remaining());
+        AggregatorMessage::decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
