@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::{EventPosition, Rejected, Settings};
 
-/// Most events that share one sync, and most bytes of them.
-const COMMIT_EVENTS: usize = 2048;
-const COMMIT_BYTES: usize = 2 * 1024 * 1024;
+/// Most events that share one sync, and most bytes of them. Larger groups are faster still, and cost memory.
+const COMMIT_EVENTS: usize = 512;
+const COMMIT_BYTES: usize = 1024 * 1024;
 
 pub(crate) type Answer = oneshot::Sender<Result<EventPosition, Rejected>>;
 
