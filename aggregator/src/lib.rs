@@ -10,11 +10,16 @@
 
 pub mod config;
 mod error;
+pub mod flame;
+pub mod http;
+pub mod indexer;
 pub mod ingest;
 mod limits;
 mod listener;
+mod live;
 mod metrics;
 pub mod nodes;
+pub mod query;
 pub mod session;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -23,8 +28,9 @@ use galen_log::{
     EmbeddedLog, Log,
     embedded::{Settings as LogSettings, Writer},
 };
-use galen_proto::v1::agent_service_server::AgentServiceServer;
+use galen_proto::v1::{agent_service_server::AgentServiceServer, query_service_server::QueryServiceServer};
 use galen_runtime::{BoxError, OnEnd, Supervisor, atomic_file};
+use galen_store::Store;
 use prometheus::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -37,6 +43,7 @@ pub use limits::raise_file_limit;
 use ingest::Ingest;
 use metrics::Gathered;
 use nodes::Nodes;
+use query::Queries;
 use session::{Limits, Seats, Service, Sessions, Terms};
 
 /// In the data directory: where the aggregator listens.
@@ -67,6 +74,7 @@ pub struct Addresses {
 pub struct Parts {
     pub settings: Arc<Settings>,
     pub log: Arc<dyn Log>,
+    pub store: Store,
     pub nodes: Arc<Nodes>,
     pub registry: Registry,
     pub ingest_metrics: ingest::Metrics,
@@ -95,8 +103,8 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     let settings = Arc::new(settings);
 
     // The store is opened before the log, which must not give an offset again that the store has seen.
-    let floor = 0;
-    let (log, writer, watermarks) = open_log(&settings, floor).await?;
+    let store = open_store(&settings).await?;
+    let (log, writer, watermarks) = open_log(&settings, store.floor()).await?;
     let nodes = Arc::new(Nodes::new(nodes_cap(&settings), &watermarks));
     let ingest_metrics = ingest::Metrics::register(&registry)?;
     let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
@@ -108,6 +116,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     let parts = Parts {
         settings: Arc::clone(&settings),
         log: Arc::new(log),
+        store,
         nodes,
         registry,
         ingest_metrics,
@@ -117,18 +126,36 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     let addresses = listening(&settings, &grpc, &http)?;
     supervisor.thread("ingest", move || worker.run());
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
-    start_readers(&parts);
-    start_grpc(&parts, ingest, grpc)?;
-    start_http(&parts, http);
+    let indexed = start_readers(&parts)?;
+    let queries = queries(&parts, indexed);
+    start_grpc(&parts, ingest, queries.clone(), grpc)?;
+    start_http(&parts, queries, http)?;
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
     Ok(addresses)
 }
 
-/// Readers of the log.
-fn start_readers(_parts: &Parts) {}
+/// Readers of the log. Returns where the indexer is.
+fn start_readers(parts: &Parts) -> Result<indexer::Position, Error> {
+    let metrics = indexer::Metrics::register(&parts.registry, parts.store.clone(), Arc::clone(&parts.log))?;
+    let position = metrics.position.clone();
+    indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
+    Ok(position)
+}
+
+/// What both doors ask.
+fn queries(parts: &Parts, indexed: indexer::Position) -> Queries {
+    Queries::new(
+        parts.store.clone(),
+        Arc::clone(&parts.log),
+        Arc::clone(&parts.nodes),
+        parts.ingest_metrics.clone(),
+        indexed,
+        parts.started_unix_nanos,
+    )
+}
 
 /// The agents' service, and the one that answers questions.
-fn start_grpc(parts: &Parts, ingest: Ingest, listener: TcpListener) -> Result<(), Error> {
+fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpListener) -> Result<(), Error> {
     let sessions = &parts.settings.sessions;
     let metrics = session::Metrics::register(&parts.registry)?;
     let connections = listener::connections(
@@ -154,7 +181,8 @@ fn start_grpc(parts: &Parts, ingest: Ingest, listener: TcpListener) -> Result<()
     };
     let agents = AgentServiceServer::new(Service(Arc::new(agents)))
         .max_decoding_message_size((sessions.max_batch_bytes.0 + ENVELOPE) as usize);
-    let routes = Routes::new(agents);
+    let questions = query::Service { queries, shutdown: parts.supervisor.token() };
+    let routes = Routes::new(agents).add_service(QueryServiceServer::new(questions));
     let shutdown = parts.supervisor.token();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -169,7 +197,21 @@ fn start_grpc(parts: &Parts, ingest: Ingest, listener: TcpListener) -> Result<()
 }
 
 /// The HTTP API and the page.
-fn start_http(_parts: &Parts, _listener: TcpListener) {}
+fn start_http(parts: &Parts, queries: Queries, listener: TcpListener) -> Result<(), Error> {
+    let metrics = http::Metrics::register(&parts.registry)?;
+    let context = http::Context { queries, registry: parts.registry.clone(), shutdown: parts.supervisor.token() };
+    http::serve(&parts.supervisor, listener, http::router(context), metrics);
+    Ok(())
+}
+
+async fn open_store(settings: &Settings) -> Result<Store, Error> {
+    let store = galen_store::Settings {
+        dir: settings.data_dir.join("store"),
+        retention: settings.store.retention_age.0,
+        max_bytes: settings.store.retention_bytes.0,
+    };
+    Ok(tokio::task::spawn_blocking(move || Store::open(store)).await??)
+}
 
 async fn open_log(settings: &Settings, floor: u64) -> Result<(EmbeddedLog, Writer, galen_log::Watermarks), Error> {
     let log = LogSettings {

@@ -1,0 +1,53 @@
+//! The flame graph.
+
+use inferno::flamegraph::{
+    self, Options,
+    color::{BasicPalette, Palette},
+};
+
+use super::{Error, Stack, Stacks, fold::clean};
+
+/// Height of a frame, in pixels.
+const FRAME: usize = 16;
+/// What the drawing has above and below the frames, in pixels.
+const MARGIN: usize = 90;
+
+/// Draws the stacks, as wide as what shows it. The title is text, whatever it holds.
+///
+/// # Errors
+/// None that is known: writing to memory cannot fail.
+pub fn draw(stacks: &Stacks, title: &str) -> Result<Vec<u8>, Error> {
+    let mut options = Options::default();
+    options.title = clean(title);
+    options.colors = Palette::Basic(BasicPalette::Hot);
+    options.deterministic = true;
+    options.hash = true;
+    options.frame_height = FRAME;
+    options.count_name = "samples".into();
+    options.name_type = "Frame:".into();
+    let mut lines: Vec<String> = stacks.stacks.iter().map(line).collect();
+    if lines.is_empty() {
+        lines.push("no samples 1".into());
+    }
+    let mut drawn = Vec::new();
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut drawn)
+        .map_err(|error| Error::Draw(error.into()))?;
+    Ok(drawn)
+}
+
+/// A stack as the library reads it. It takes a number at the end of a name for a second count, so the space before one
+/// is made another space.
+fn line(stack: &Stack) -> String {
+    let mut frames = stack.frames.join(";");
+    if let Some((name, end)) = frames.rsplit_once(' ')
+        && end.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        frames = format!("{name}\u{a0}{end}");
+    }
+    format!("{frames} {}", stack.samples)
+}
+
+/// Height of the drawing, in pixels.
+pub fn height(stacks: &Stacks) -> usize {
+    (stacks.depth() + 1) * FRAME + MARGIN
+}

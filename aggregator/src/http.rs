@@ -1,0 +1,68 @@
+//! The HTTP door: a JSON API, live events, metrics, health, and a small page for people.
+//!
+//! - Loopback only, until there is authentication; a request that names another host is refused, so that a web page
+//!   elsewhere cannot reach in by a name of its own.
+//! - Only GET. Heads, parameters, answers, connections and time are bounded.
+//! - Whatever comes from events is text: escaped on the page, under a policy that runs no script; the flame graph is
+//!   a document of its own, in a sandbox.
+//! - The API's routes and its OpenAPI document are one list: a route cannot be left out of it.
+
+mod api;
+mod cloudevent;
+mod error;
+mod guard;
+mod openapi;
+mod ops;
+mod page;
+mod params;
+mod profile;
+mod server;
+mod stream;
+mod view;
+
+use axum::{Router, middleware, routing::get};
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use server::{Metrics, serve};
+
+use crate::query::Queries;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Context {
+    pub queries: Queries,
+    pub registry: Registry,
+    /// Ends those who follow.
+    pub shutdown: CancellationToken,
+}
+
+/// All routes.
+pub fn router(context: Context) -> Router {
+    let (api, document) = api().split_for_parts();
+    api.route("/", get(page::list::show))
+        .route("/events/{node}/{epoch}/{seq}", get(page::event::show))
+        .route("/style.css", get(page::style))
+        .route("/api/openapi.json", get(move || ops::openapi(document.clone())))
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method)
+        .layer(middleware::from_fn(guard::guard))
+        .with_state(context)
+}
+
+fn api() -> OpenApiRouter<Context> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(api::search_events))
+        .routes(routes!(stream::follow_events))
+        .routes(routes!(api::get_event))
+        .routes(routes!(profile::svg))
+        .routes(routes!(profile::folded))
+        .routes(routes!(profile::pprof))
+        .routes(routes!(api::list_nodes))
+        .routes(routes!(api::get_status))
+        .routes(routes!(ops::metrics))
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+}

@@ -1,0 +1,42 @@
+//! What the API's document says besides its routes.
+
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Galen aggregator",
+    description = "Events that the agents of a fleet caught, their evidence, and the state of the fleet. \
+                   Loopback only, until there is authentication.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0"),
+))]
+pub(super) struct Document;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_route_of_the_api_is_described() {
+        let document = super::super::api().into_openapi();
+        let paths: Vec<_> = document.paths.paths.keys().map(String::as_str).collect();
+        assert_eq!(
+            paths,
+            [
+                "/api/v1/events",
+                "/api/v1/events/stream",
+                "/api/v1/events/{node}/{epoch}/{seq}",
+                "/api/v1/events/{node}/{epoch}/{seq}/flame.folded",
+                "/api/v1/events/{node}/{epoch}/{seq}/flame.svg",
+                "/api/v1/events/{node}/{epoch}/{seq}/profile.pb.gz",
+                "/api/v1/nodes",
+                "/api/v1/status",
+                "/healthz",
+                "/metrics",
+                "/readyz",
+            ]
+        );
+        for (path, item) in document.paths.paths {
+            let get = item.get.unwrap_or_else(|| panic!("{path} has no GET"));
+            assert!(get.summary.or(get.description).is_some_and(|text| text.len() > 10), "{path}");
+            assert!(get.responses.responses.contains_key("200"), "{path}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Connections: accepted, bounded, served, and ended with the process.
+//!
+//! Beyond the cap a connection is closed at once and counted. A head has to come in time and within its size; a
+//! client that takes nothing of an answer is cut off by the kernel.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use galen_runtime::{BoxError, OnEnd, Supervisor};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::{IntCounter, Registry};
+use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// Longest time for a request's head, from when the connection is free for one, in which it may also be idle.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head, in bytes.
+const MAX_HEAD: usize = 16 << 10;
+/// Most headers.
+const MAX_HEADERS: usize = 64;
+/// Longest time that a client may leave an answer untaken, in milliseconds.
+const STALL_MILLIS: u32 = 120_000;
+/// How long to wait after a failed accept: most likely there are no file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Figures of the HTTP server.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pub requests: IntCounter,
+    pub connections_refused: IntCounter,
+}
+
+impl Metrics {
+    /// # Errors
+    /// A name is registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self {
+            requests: IntCounter::new("galen_aggregator_http_requests_total", "HTTP requests.")?,
+            connections_refused: IntCounter::new(
+                "galen_aggregator_http_connections_refused_total",
+                "HTTP connections beyond the cap, closed at once.",
+            )?,
+        };
+        registry.register(Box::new(metrics.requests.clone()))?;
+        registry.register(Box::new(metrics.connections_refused.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// Serves `router` on `listener` under `supervisor`, until its shutdown.
+pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, metrics: Metrics) {
+    let shutdown = supervisor.token();
+    supervisor.spawn("http", OnEnd::Shutdown, async move {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+            while connections.try_join_next().is_some() {}
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                metrics.connections_refused.inc();
+                continue;
+            };
+            let connection = connection(stream, router.clone(), metrics.clone(), shutdown.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+        while connections.join_next().await.is_some() {}
+        Ok::<(), BoxError>(())
+    });
+}
+
+async fn connection(stream: TcpStream, router: Router, metrics: Metrics, shutdown: CancellationToken) {
+    let prepared = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, STALL_MILLIS)?));
+    if let Err(error) = prepared {
+        tracing::debug!(%error, "failed to prepare a connection");
+    }
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        metrics.requests.inc();
+        let router = router.clone();
+        // Its error type has no value.
+        async move { router.oneshot(request.map(Body::new)).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

@@ -1,0 +1,297 @@
+//! Questions about events, nodes and the aggregator: one implementation behind two doors, gRPC and HTTP.
+//!
+//! Searches block on the disk, so they run on threads for that, a bounded number at a time; one that finds no place in
+//! time is refused as busy.
+
+mod error;
+mod service;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use galen_log::Log;
+use galen_proto::v1::{
+    Event, EventId, EventKind, FieldCounts, FollowEventsResponse, GetProfileResponse, GetStatusResponse, Node,
+    ProfileFormat, SearchEventsRequest, SearchEventsResponse, ValueCount,
+};
+use galen_store::{MAX_COUNTS, MAX_LIMIT, Order, Query, Search, Store};
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
+use tokio_stream::Stream;
+
+pub use error::{Class, Error};
+pub use service::Service;
+
+use crate::{
+    flame::{self, Stacks},
+    indexer::Position,
+    ingest::{self, now_unix_nanos},
+    live::Live,
+    nodes::Nodes,
+};
+
+/// Events of a page, unless asked otherwise.
+pub const DEFAULT_LIMIT: usize = 50;
+/// Searches that run at a time.
+const MAX_SEARCHES: usize = 4;
+/// How long one waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Events of a run that are looked at.
+const MAX_RUN: usize = 50;
+/// Index lag from which on it is called a problem, in events.
+const LAG_PROBLEM: u64 = 100_000;
+
+/// What answers are made from. Clones share it.
+#[derive(Clone)]
+pub struct Queries(Arc<Sources>);
+
+/// The parts that know the answers.
+pub struct Sources {
+    pub store: Store,
+    pub log: Arc<dyn Log>,
+    pub nodes: Arc<Nodes>,
+    pub ingest: ingest::Metrics,
+    pub indexed: Position,
+    pub live: Live,
+    pub started_unix_nanos: i64,
+    pub searches: Semaphore,
+}
+
+impl Queries {
+    pub fn new(
+        store: Store,
+        log: Arc<dyn Log>,
+        nodes: Arc<Nodes>,
+        ingest: ingest::Metrics,
+        indexed: Position,
+        started_unix_nanos: i64,
+    ) -> Self {
+        let live = Live::new(store.clone());
+        let searches = Semaphore::new(MAX_SEARCHES);
+        Self(Arc::new(Sources { store, log, nodes, ingest, indexed, live, started_unix_nanos, searches }))
+    }
+
+    /// Events that match, a page at a time.
+    ///
+    /// # Errors
+    /// If the request is wrong, or cannot be answered now.
+    pub async fn search(&self, request: SearchEventsRequest) -> Result<SearchEventsResponse, Error> {
+        let limit = match request.limit as usize {
+            0 => DEFAULT_LIMIT,
+            limit if limit <= MAX_LIMIT => limit,
+            _ => return Err(Error::Invalid(format!("`limit` is at most {MAX_LIMIT}"))),
+        };
+        if request.count_by.len() > MAX_COUNTS {
+            return Err(Error::Invalid(format!("`count_by` has at most {MAX_COUNTS} fields")));
+        }
+        let query = Query::parse(&request.query, now_unix_nanos()).map_err(galen_store::Error::from)?;
+        let after = if request.page.is_empty() { None } else { Some(request.page.parse()?) };
+        let found = self
+            .blocking(move |store| {
+                store.search(&Search {
+                    query: &query,
+                    since: request.since_unix_nanos,
+                    until: request.until_unix_nanos,
+                    offsets: 0..u64::MAX,
+                    order: if request.ascending { Order::OldestFirst } else { Order::NewestFirst },
+                    limit,
+                    after,
+                    count_by: &request.count_by,
+                })
+            })
+            .await?;
+        let value = |(value, count)| ValueCount { value, count };
+        let counts = found
+            .counts
+            .into_iter()
+            .map(|tally| FieldCounts { field: tally.field, values: tally.values.into_iter().map(value).collect() });
+        Ok(SearchEventsResponse {
+            counts: counts.collect(),
+            events: found.hits.into_iter().map(|hit| hit.event).collect(),
+            total: found.total,
+            next_page: found.next.map(|key| key.to_string()).unwrap_or_default(),
+        })
+    }
+
+    /// One event with its attachments.
+    ///
+    /// # Errors
+    /// If the id is wrong, or the store does not have it.
+    pub async fn event(&self, id: &str) -> Result<Event, Error> {
+        let parsed: EventId =
+            id.parse().map_err(|error: galen_proto::ParseEventIdError| Error::Invalid(error.to_string()))?;
+        let event = self.blocking(move |store| store.get(&parsed)).await?;
+        event.ok_or_else(|| Error::NotFound(format!("the store has no event `{id}`")))
+    }
+
+    /// The events of a run of a tracer, oldest first.
+    ///
+    /// # Errors
+    /// If the store cannot answer.
+    pub async fn run(&self, event: &Event) -> Result<Vec<Event>, Error> {
+        if event.run_id.is_empty() {
+            return Ok(vec![event.clone()]);
+        }
+        let node = event.id.as_ref().map(|id| id.node.as_str()).unwrap_or_default();
+        let request = SearchEventsRequest {
+            query: format!("run_id:{} AND node:{}", quoted(&event.run_id), quoted(node)),
+            limit: MAX_RUN as u32,
+            ascending: true,
+            ..SearchEventsRequest::default()
+        };
+        Ok(self.search(request).await?.events)
+    }
+
+    /// Events as they are stored, from now on.
+    ///
+    /// # Errors
+    /// If the query is wrong, or too many follow already.
+    pub fn follow(
+        &self,
+        query: &str,
+    ) -> Result<impl Stream<Item = Result<FollowEventsResponse, Error>> + Send + use<>, Error> {
+        let query = Query::parse(query, now_unix_nanos()).map_err(galen_store::Error::from)?;
+        self.0.live.follow(query)
+    }
+
+    /// The stacks of an event's profile; for a trigger, of the capture of the same run.
+    ///
+    /// # Errors
+    /// If there is no profile, or it cannot be read.
+    pub async fn stacks(&self, event: &Event) -> Result<(Event, Stacks), Error> {
+        let owner = self.profile_owner(event.clone()).await?;
+        let (owner, stacks) = spawn_blocking(move || {
+            let stacks = flame::attachment(&owner).map(flame::stacks);
+            (owner, stacks)
+        })
+        .await?;
+        match stacks {
+            Some(stacks) => Ok((owner, stacks?)),
+            None => Err(Error::NotFound("the event has no profile".into())),
+        }
+    }
+
+    /// The profile of an event in a format; for a trigger, of the capture of the same run.
+    ///
+    /// # Errors
+    /// If there is no profile, or it cannot be read.
+    pub async fn profile(&self, id: &str, format: ProfileFormat) -> Result<GetProfileResponse, Error> {
+        let event = self.event(id).await?;
+        let (media_type, content) = match format {
+            ProfileFormat::Unspecified => return Err(Error::Invalid("`format` is missing".into())),
+            ProfileFormat::Pprof => {
+                let owner = self.profile_owner(event).await?;
+                let attachment = flame::attachment(&owner);
+                let attachment = attachment.ok_or_else(|| Error::NotFound("the event has no profile".into()))?;
+                ("application/gzip", flame::packed(attachment)?)
+            }
+            ProfileFormat::Folded => {
+                let (_, stacks) = self.stacks(&event).await?;
+                ("text/plain; charset=utf-8", Bytes::from(stacks.folded()))
+            }
+            ProfileFormat::Svg => {
+                let (owner, stacks) = self.stacks(&event).await?;
+                let drawn = spawn_blocking(move || flame::draw(&stacks, &title(&owner))).await??;
+                ("image/svg+xml", Bytes::from(drawn))
+            }
+        };
+        Ok(GetProfileResponse { media_type: media_type.into(), content })
+    }
+
+    /// Every node that was heard of.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.0.nodes.list()
+    }
+
+    /// How the aggregator is.
+    ///
+    /// # Errors
+    /// If the store cannot be looked at.
+    pub async fn status(&self) -> Result<GetStatusResponse, Error> {
+        let stats = self.blocking(|store| Ok(store.stats())).await?;
+        let sources = &self.0;
+        let (bounds, fleet) = (sources.log.bounds(), sources.nodes.fleet());
+        let lag = bounds.next.saturating_sub(sources.indexed.get());
+        let mut problems = Vec::new();
+        if sources.ingest.log_available.get() == 0 {
+            problems.push("the log takes no events: the disk refused it".to_owned());
+        }
+        if lag > LAG_PROBLEM {
+            problems.push(format!("the store is {lag} events behind the log"));
+        }
+        if stats.damaged > 0 {
+            problems.push(format!("{} damaged indexes of the store were put aside", stats.damaged));
+        }
+        if stats.unreadable > 0 {
+            problems.push(format!("{} events could not be decoded: query `_exists_:defect`", stats.unreadable));
+        }
+        Ok(GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_unix_nanos: sources.started_unix_nanos,
+            agents_connected: u32::try_from(fleet.connected).unwrap_or(u32::MAX),
+            log_next_offset: bounds.next,
+            log_first_offset: bounds.first,
+            log_bytes: bounds.bytes,
+            store_next_offset: stats.next_offset,
+            store_events: stats.events,
+            store_bytes: stats.bytes,
+            received: sources.ingest.received_events.get(),
+            duplicates: sources.ingest.deduplicated_events.get(),
+            stored: stats.indexed + stats.partly + stats.unreadable,
+            quarantined: stats.unreadable,
+            lost: fleet.lost,
+            problems,
+        })
+    }
+
+    /// Whether events can be taken and found.
+    ///
+    /// # Errors
+    /// Says what is not ready.
+    pub async fn ready(&self) -> Result<(), Error> {
+        if self.0.ingest.log_available.get() == 0 {
+            return Err(Error::Unavailable("the log takes no events"));
+        }
+        let query = Query::parse("", 0).map_err(galen_store::Error::from)?;
+        self.blocking(move |store| store.search(&Search { offsets: 0..0, ..Search::newest(&query, 0) })).await?;
+        Ok(())
+    }
+
+    /// The event that has the profile: this one, or another of its run.
+    async fn profile_owner(&self, event: Event) -> Result<Event, Error> {
+        if flame::attachment(&event).is_some() {
+            return Ok(event);
+        }
+        let missing = || Error::NotFound("the event has no profile, nor has another of its run yet".into());
+        if event.kind() != EventKind::Trigger {
+            return Err(missing());
+        }
+        let run = self.run(&event).await?;
+        let owner = run.into_iter().find(|other| flame::attachment(other).is_some()).ok_or_else(missing)?;
+        self.event(&owner.id.unwrap_or_default().to_string()).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Store) -> Result<T, galen_store::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = timeout(PATIENCE, self.0.searches.acquire()).await.map_err(|_| Error::Busy("searches"))?;
+        let store = self.0.store.clone();
+        let answer = spawn_blocking(move || ask(&store)).await;
+        drop(place);
+        Ok(answer??)
+    }
+}
+
+/// What a flame graph is called.
+fn title(event: &Event) -> String {
+    let place = match &event.container {
+        Some(container) if !container.name.is_empty() => container.name.clone(),
+        _ => event.id.as_ref().map(|id| id.node.clone()).unwrap_or_default(),
+    };
+    format!("{} in {place}", event.tracer)
+}
+
+/// Text as a phrase of a query.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
