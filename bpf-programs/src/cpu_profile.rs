@@ -90,7 +90,7 @@ impl<'a> Sample<'a> {
         let fields = Fields::new(NAME, bytes, size)?;
         let length = |offset| {
             let found = fields.u32(offset) as usize;
-            if found > MAX_FRAMES * 8 || found % 8 != 0 {
+            if found > MAX_FRAMES * 8 || !found.is_multiple_of(8) {
                 Err(BadRecord::Stack { name: NAME, found })
             } else {
                 Ok(found)

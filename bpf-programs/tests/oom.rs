@@ -1,10 +1,12 @@
 //! A real OOM kill in a memory cgroup, seen by the program. It needs root.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says when it is skipped")]
 
 use std::{
     fs,
     os::unix::{fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -42,7 +44,9 @@ impl Limited {
                 return None;
             }
         };
-        let path = root.join(format!("galen-test-{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = root.join(format!("galen-test-{}-{number}", std::process::id()));
         if unified {
             let _ = fs::write(root.join("cgroup.subtree_control"), "+memory");
         }
@@ -84,9 +88,37 @@ impl Drop for Hog {
     }
 }
 
+fn kernel() -> Kernel {
+    Kernel::open().unwrap_or_else(|error| panic!("{}", error.reason()))
+}
+
 fn watch() -> Watch {
-    let kernel = Kernel::open().unwrap_or_else(|error| panic!("{}", error.reason()));
-    Watch::attach(&kernel).unwrap_or_else(|error| panic!("{error:?}"))
+    Watch::attach(&kernel()).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// tracefs, mounted for a test where it is not.
+struct Tracefs {
+    mounted: bool,
+}
+
+impl Tracefs {
+    const PATH: &str = "/sys/kernel/tracing";
+
+    fn mount() -> Self {
+        if Path::new(Self::PATH).join("events").exists() {
+            return Self { mounted: false };
+        }
+        rustix::mount::mount("tracefs", Self::PATH, "tracefs", rustix::mount::MountFlags::empty(), None).unwrap();
+        Self { mounted: true }
+    }
+}
+
+impl Drop for Tracefs {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ = rustix::mount::unmount(Self::PATH, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
 }
 
 /// The kill of one process; others of the machine are passed over.
@@ -113,8 +145,20 @@ fn boot_nanoseconds() -> u64 {
 
 #[test]
 fn victim_of_a_memory_cgroup_is_recorded() {
+    victim_is_recorded(watch());
+}
+
+#[test]
+fn classic_tracepoint_records_a_victim_that_was_its_own_trigger() {
+    let _tracefs = Tracefs::mount();
+    let watch = Watch::attach_by(&kernel(), &[Hook::Classic]).unwrap_or_else(|error| panic!("{error:?}"));
+    assert_eq!(watch.hook(), Hook::Classic);
+    victim_is_recorded(watch);
+}
+
+/// The process is alone in its cgroup, so it is trigger and victim at once, and known whatever the hook hands over.
+fn victim_is_recorded(mut watch: Watch) {
     let Some(cgroup) = Limited::create() else { return };
-    let mut watch = watch();
     let before = boot_nanoseconds();
     let mut hog = cgroup.hog();
     let pid = hog.0.id();
@@ -127,7 +171,7 @@ fn victim_of_a_memory_cgroup_is_recorded() {
     assert_eq!(record.trigger.memcg, cgroup.id());
     assert_eq!(record.trigger.pid, pid);
     assert_eq!(record.trigger.comm.text(), "tail");
-    let victim = record.victim.expect("the trigger is the victim, so it is known on any kernel");
+    let victim = record.victim.unwrap();
     assert_eq!(victim.comm.text(), "tail");
     assert_eq!((victim.uid, victim.memcg), (rustix::process::getuid().as_raw(), cgroup.id()));
     let memory = victim.memory.unwrap();

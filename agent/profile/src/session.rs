@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf},
     programs::{
         PerfEvent, ProgramError,
@@ -71,12 +71,9 @@ pub(crate) struct Ended {
 impl Session {
     pub(crate) fn load(kernel: &Kernel, hertz: u32, ring_bytes: u32) -> Result<Self, Error> {
         let own = std::process::id();
-        let mut object = EbpfLoader::new()
-            .btf(kernel.btf())
-            .override_global("own_tgid", &own, true)
-            .map_max_entries("samples", ring_bytes)
-            .load(OBJECT)
-            .map_err(|error| Error::object(PROGRAM, error))?;
+        let mut object = kernel.load(PROGRAM, OBJECT, |loader| {
+            loader.override_global("own_tgid", &own, true).map_max_entries("samples", ring_bytes);
+        })?;
         program(&mut object).and_then(PerfEvent::load).map_err(refused)?;
         Ok(Self {
             ring: take(&mut object, "samples")?,

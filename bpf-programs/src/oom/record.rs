@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_record_that_is_cut_anywhere_is_refused() {
-        let bytes = vec![0; layout::OOM__KILL__SIZE];
+        let bytes = [0; layout::OOM__KILL__SIZE];
         assert!(Record::parse(&bytes).is_ok());
         for length in 0..bytes.len() {
             assert!(Record::parse(&bytes[..length]).is_err(), "{length}");
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_did_not_tell_is_absent() {
-        let record = Record::parse(&vec![0; layout::OOM__KILL__SIZE]).unwrap();
+        let record = Record::parse(&[0; layout::OOM__KILL__SIZE]).unwrap();
         assert_eq!(record.victim, None);
         assert!(!record.unified);
     }

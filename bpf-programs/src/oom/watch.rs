@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::{Array, MapData, RingBuf},
     programs::{BtfTracePoint, ProgramError, TracePoint},
 };
@@ -39,9 +39,16 @@ impl Watch {
     /// # Errors
     /// No hook took the program; the error is that of the best one.
     pub fn attach(kernel: &Kernel) -> Result<Self, Error> {
-        let mut object =
-            EbpfLoader::new().btf(kernel.btf()).load(OBJECT).map_err(|error| Error::object(PROGRAM, error))?;
-        let hook = attach(&mut object, kernel)?;
+        Self::attach_by(kernel, &[Hook::Task, Hook::Pid, Hook::Classic])
+    }
+
+    /// As [`Watch::attach`], by the first of these hooks that takes the program.
+    ///
+    /// # Errors
+    /// None of the hooks took the program; the error is that of the first.
+    pub fn attach_by(kernel: &Kernel, hooks: &[Hook]) -> Result<Self, Error> {
+        let mut object = kernel.load(PROGRAM, OBJECT, |_| {})?;
+        let hook = attach(&mut object, &kernel.btf()?, hooks)?;
         let ring = take(&mut object, "kills")?;
         let lost = take(&mut object, "lost")?;
         Ok(Self { hook, ring, lost, _object: object })
@@ -95,23 +102,25 @@ fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     T::try_from(taken).map_err(|source| Error::Map { program: PROGRAM, map, source: Box::new(source) })
 }
 
-fn attach(object: &mut Ebpf, kernel: &Kernel) -> Result<Hook, Error> {
-    let best = match attach_btf(object, kernel, "kill_task") {
-        Ok(()) => return Ok(Hook::Task),
-        Err(error) => error,
-    };
-    if attach_btf(object, kernel, "kill_pid").is_ok() {
-        return Ok(Hook::Pid);
+fn attach(object: &mut Ebpf, btf: &Btf, hooks: &[Hook]) -> Result<Hook, Error> {
+    let mut first = None;
+    for hook in hooks {
+        let attached = match hook {
+            Hook::Task => attach_btf(object, btf, "kill_task"),
+            Hook::Pid => attach_btf(object, btf, "kill_pid"),
+            Hook::Classic => attach_classic(object),
+        };
+        match attached {
+            Ok(()) => return Ok(*hook),
+            Err(error) => first = first.or(Some(error)),
+        }
     }
-    if attach_classic(object).is_ok() {
-        return Ok(Hook::Classic);
-    }
-    Err(Error::Program { program: PROGRAM, source: Box::new(best) })
+    let source = first.unwrap_or(ProgramError::NotLoaded);
+    Err(Error::Program { program: PROGRAM, source: Box::new(source) })
 }
 
-fn attach_btf(object: &mut Ebpf, kernel: &Kernel, name: &str) -> Result<(), ProgramError> {
+fn attach_btf(object: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
     let program: &mut BtfTracePoint = object.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()?;
-    let btf = kernel.btf().ok_or(ProgramError::NotLoaded)?;
     program.load("mark_victim", btf)?;
     program.attach()?;
     Ok(())
