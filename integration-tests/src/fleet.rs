@@ -35,6 +35,11 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
+    /// Starts it with its gRPC listener at `grpc`.
+    pub async fn start_at(dir: &Path, grpc: SocketAddr) -> Result<Self> {
+        Self::start(dir, &[&format!("listen.grpc=\"{grpc}\"")]).await
+    }
+
     /// Starts it on the data in `dir`, on the ports it had there before, if any, and waits until it answers.
     pub async fn start(dir: &Path, settings: &[&str]) -> Result<Self> {
         let written = dir.join("data/addresses.json");

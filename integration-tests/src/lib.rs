@@ -10,4 +10,6 @@ pub mod flood;
 pub mod oracle;
 pub mod process;
 pub mod query;
+pub mod root;
+pub mod tmpfs;
 pub mod wait;

@@ -43,6 +43,11 @@ impl Process {
         Ok(Self { name, child, log })
     }
 
+    /// Takes over a child that writes to `log`.
+    pub fn adopt(child: Child, log: PathBuf) -> Self {
+        Self { name: format!("process {}", child.id()), child, log }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

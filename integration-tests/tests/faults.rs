@@ -1,0 +1,108 @@
+//! Faults of what surrounds the programs: the other side away or wiped, a full disk, a clock that jumps.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+use galen_integration_tests::{
+    fleet::{Agent, Aggregator, nowhere},
+    oracle, query, root,
+    tmpfs::Tmpfs,
+    wait,
+};
+use galen_proto::v1::LossReason;
+
+const AGENT: &str = "galen-flood-agent";
+const LIMIT: Duration = Duration::from_secs(60);
+const FLOOD: [&str; 3] = ["tracers.flood.helping=3", "records.max_files=1000", "log.filter=\"warn\""];
+const QUIET: [&str; 2] = ["tracers.flood.enabled=false", "records.max_files=1000"];
+
+async fn accepts(agent: &Agent, least: usize) -> Result<()> {
+    wait::until("the agent to accept events", LIMIT, || {
+        let accepted = oracle::accepted(&agent.dir.join("records")).map(|accepted| accepted.len());
+        std::future::ready(Ok((accepted.unwrap_or(0) >= least).then_some(())))
+    })
+    .await
+    .with_context(|| agent.process.tail())
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_without_an_aggregator_loses_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let address = nowhere()?;
+    let agent_dir = dir.path().join("agent");
+    fs::create_dir_all(&agent_dir)?;
+    let mut agent = Agent::start(AGENT, "early", &agent_dir, address, &FLOOD)?;
+    accepts(&agent, 500).await?;
+    assert!(agent.process.terminate(LIMIT).await?.success());
+    let agent = Agent::start(AGENT, "early", &agent_dir, address, &QUIET)?;
+
+    let aggregator = Aggregator::start_at(dir.path(), address).await?;
+    let accepted = oracle::accepted(&agent_dir.join("records"))?.len() as u64;
+    oracle::drained(&aggregator, &agent, accepted).await?;
+    let (accepted, stored) = oracle::check(&aggregator, &agent).await?;
+    assert!(stored >= accepted && accepted >= 500, "{accepted} accepted, {stored} stored");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_aggregator_that_was_wiped_takes_what_comes_next() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (agent_dir, aggregator_dir) = (dir.path().join("agent"), dir.path().join("aggregator"));
+    fs::create_dir_all(&agent_dir)?;
+    fs::create_dir_all(&aggregator_dir)?;
+    let mut aggregator = Aggregator::start(&aggregator_dir, &[]).await?;
+    let agent = Agent::start(AGENT, "steady", &agent_dir, aggregator.addresses.grpc, &FLOOD)?;
+    accepts(&agent, 200).await?;
+    aggregator.process.kill()?;
+    fs::remove_dir_all(aggregator_dir.join("data"))?;
+    let before = oracle::accepted(&agent_dir.join("records"))?;
+
+    let aggregator = Aggregator::start(&aggregator_dir, &[]).await?;
+    accepts(&agent, before.len() + 200).await?;
+    let newest = oracle::accepted(&agent_dir.join("records"))?;
+    let (id, data) = newest.iter().max_by_key(|(_, data)| data.number).context("there are events")?;
+    wait::until("the newest event", LIMIT, || {
+        let mut query = aggregator.query.clone();
+        async move {
+            let found = query::all(&mut query, &format!("tracer:flood AND data.number:{}", data.number)).await?;
+            Ok(found.contains_key(id).then_some(()))
+        }
+    })
+    .await
+    .with_context(|| format!("{}\n{}", aggregator.process.tail(), agent.process.tail()))
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_buffer_ends_in_declared_losses() -> Result<()> {
+    if !root::is_root() {
+        return root::skip("a_full_disk_under_the_buffer_ends_in_declared_losses");
+    }
+    let dir = tempfile::tempdir()?;
+    let agent_dir = dir.path().join("agent");
+    fs::create_dir_all(&agent_dir)?;
+    let _disk = Tmpfs::mount(&agent_dir.join("data"), 24 << 20)?;
+    let address = nowhere()?;
+    let flood = [&FLOOD[..], &["tracers.flood.helping=50", "buffer.segment_bytes=\"4MiB\""]].concat();
+    let mut agent = Agent::start(AGENT, "full", &agent_dir, address, &flood)?;
+    wait::until("the disk to be full", LIMIT, || {
+        let full = fs::read_dir(agent_dir.join("records")).is_ok_and(|_| {
+            let log = agent.process.log();
+            log.contains("No space left") || log.contains("StorageFull") || log.contains("os error 28")
+        });
+        std::future::ready(Ok(full.then_some(())))
+    })
+    .await
+    .with_context(|| agent.process.tail())?;
+    assert!(agent.process.ended()?.is_none(), "the agent goes on\n{}", agent.process.tail());
+    agent.process.kill()?;
+
+    let aggregator = Aggregator::start_at(dir.path(), address).await?;
+    let agent = Agent::start(AGENT, "full", &agent_dir, address, &QUIET)?;
+    let accepted = oracle::accepted(&agent_dir.join("records"))?.len() as u64;
+    oracle::drained(&aggregator, &agent, accepted).await?;
+    oracle::check(&aggregator, &agent).await?;
+    let node = query::node(&mut aggregator.query.clone(), "full").await?.context("the node is known")?;
+    let disk = [LossReason::DiskError, LossReason::QueueFull, LossReason::BufferFull];
+    assert!(node.lost.iter().any(|loss| disk.contains(&loss.reason()) && loss.count > 0), "{:?}", node.lost);
+    Ok(())
+}
