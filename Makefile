@@ -46,4 +46,4 @@ bench: release ## Measure what docs/benchmarks.md records; takes minutes. Needs 
 
 soak: ## Kill agents and aggregators under load, 200 rounds; takes long. Needs root
 	@scripts/bootstrap.sh test
-	GALEN_KILL_ROUNDS=200 scripts/test.sh -p galen-integration-tests --test kill $(ARGS)
+	GALEN_SOAK_ROUNDS=200 scripts/test.sh -p galen-integration-tests --test kill $(ARGS)

@@ -19,7 +19,7 @@ use std::{
 };
 
 use galen_runtime::signal;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::{cgroup::Cgroup, child::Child, story::Story};
 use crate::{arguments, error};
@@ -80,24 +80,14 @@ pub(crate) async fn run(arguments: arguments::Demo) -> Result<(), error::Error> 
         () = signal::terminated() => Some(Err(Error::Interrupted.into())),
     };
     let result = caught.unwrap_or_else(|| Err(Error::NotCaught(limit, story.now().to_owned()).into()));
-    if let Err(error::Error::Demo(Error::Interrupted)) = &result {
-    } else if result.is_err() {
-        show_logs(&stage)?;
-    } else {
-        let rest = async {
-            match arguments.limit {
-                Some(_) => sleep(limit.saturating_sub(started.elapsed())).await,
-                None => std::future::pending().await,
-            }
-        };
-        writeln!(io::stdout(), "\n{}", if arguments.limit.is_some() { "Ends by itself." } else { "Ctrl-C ends it." })?;
-        tokio::select! {
-            () = rest => {}
-            () = signal::terminated() => {}
-        }
-    }
+    let shown = match &result {
+        Ok(()) => linger(arguments.limit.map(|limit| started + limit.0)).await,
+        Err(error::Error::Demo(Error::Interrupted)) => Ok(()),
+        Err(_) => show_logs(&stage),
+    };
     signal::on_second_signal_exit();
     stage.clear().await;
+    shown?;
     result
 }
 
@@ -123,6 +113,22 @@ fn find_daemons() -> Result<[PathBuf; 2], Error> {
         Some(missing) => Err(Error::NoDaemon(missing.clone())),
         None => Ok(programs),
     }
+}
+
+/// Leaves everything running to be looked at, until the time is over or a signal comes.
+async fn linger(until: Option<Instant>) -> io::Result<()> {
+    writeln!(io::stdout(), "\n{}", if until.is_some() { "Ends by itself." } else { "Ctrl-C ends it." })?;
+    let over = async {
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = over => {}
+        () = signal::terminated() => {}
+    }
+    Ok(())
 }
 
 fn show_logs(stage: &Stage) -> io::Result<()> {

@@ -48,7 +48,7 @@ fn section(out: &mut String, path: &str, schema: &Value, values: &Value) {
         let absent = if values[key].is_null() { "#" } else { "" };
         doc(out, schema);
         writeln!(out, "{absent}[{path}]").ok();
-        if members(schema, &values[key]).is_empty() {
+        if members(schema, &values[key]).iter().all(|(name, schema)| is_section(schema, &values[key][name])) {
             writeln!(out).ok();
         }
         section(out, &path, schema, &values[key]);
