@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use prometheus::IntCounter;
@@ -16,6 +17,9 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// Before another connection is accepted.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// A connection, which holds its place among those that are allowed.
 #[derive(Debug)]
@@ -35,9 +39,10 @@ pub(crate) fn connections(
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
-                // Of one connection, or of the process's files; the server waits a moment and goes on.
+                // Of one connection, or too many open files: that lasts, so do not spin.
                 Err(error) => {
-                    yield Err(error);
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(AFTER_ERROR).await;
                     continue;
                 }
             };
