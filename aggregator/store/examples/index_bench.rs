@@ -1,0 +1,113 @@
+//! How fast the store indexes, apart from everything else: events of 1 KiB as an agent sends them, in memory, through
+//! decoding, indexing, commits every 20,000 and the merges that come of it.
+//!
+//! `cargo run --release -p galen-store --example index_bench [EVENTS]` prints events, seconds and CPU seconds of the
+//! whole process; the figure is events per CPU second.
+
+use std::{
+    error::Error,
+    io::{Write, stdout},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use galen_proto::v1::{Container, Event, EventKind, Host, LogRecord, Severity, Times};
+use galen_store::{Order, Query, Search, Settings, Store};
+use prost::Message;
+use rustix::time::{ClockId, clock_gettime};
+
+const BATCH: u64 = 64;
+const COMMIT: u64 = 20_000;
+const NOW: i64 = 1_763_985_600_000_000_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let events: u64 = std::env::args().nth(1).map_or(Ok(300_000), |text| text.parse())?;
+    let records: Vec<LogRecord> = (0..events / BATCH).map(record).collect();
+    let events = records.len() as u64 * BATCH;
+    let bytes: usize = records.iter().flat_map(|record| &record.events).map(Bytes::len).sum();
+    let dir = tempfile::tempdir()?;
+    let settings =
+        Settings { dir: dir.path().to_owned(), retention: Duration::from_secs(86_400 * 7), max_bytes: 64 << 30 };
+    let store = Store::open(settings)?;
+    let mut writer = store.writer(events)?;
+    let (began, cpu) = (Instant::now(), cpu_seconds());
+    for record in &records {
+        writer.add(record.first_seq - 1, record)?;
+        if writer.pending() >= COMMIT {
+            writer.commit()?;
+        }
+    }
+    writer.commit()?;
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let stats = store.stats();
+    let mut out = stdout().lock();
+    writeln!(out, "events {events}, {} bytes each, {} on disk each", bytes as u64 / events, stats.bytes / events)?;
+    writeln!(out, "wall {seconds:.2} s: {:.0} events/s", events as f64 / seconds)?;
+    writeln!(out, "CPU {cpu:.2} s: {:.0} events per core-second", events as f64 / cpu)?;
+    for text in ["", "tracer:cpuidle AND data.user_percent:>80", "container.name:web-1*", "burst"] {
+        let query = Query::parse(text, NOW)?;
+        let count_by = ["tracer".to_owned()];
+        let began = Instant::now();
+        let found =
+            store.search(&Search { order: Order::NewestFirst, count_by: &count_by, ..Search::newest(&query, 50) })?;
+        writeln!(out, "query `{text}`: {} found in {:.1} ms", found.total, began.elapsed().as_secs_f64() * 1e3)?;
+    }
+    Ok(())
+}
+
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn record(index: u64) -> LogRecord {
+    let first = index * BATCH;
+    LogRecord {
+        node: format!("node-{}", index % 100),
+        epoch: 0x00c0_ffee_00c0_ffee,
+        first_seq: first + 1,
+        events: (first..first + BATCH).map(|n| event(n).encode_to_vec().into()).collect(),
+        received_unix_nanos: NOW,
+        ..LogRecord::default()
+    }
+}
+
+fn event(n: u64) -> Event {
+    let percent = (n * 7919 % 1000) as f64 / 10.0;
+    let time = NOW + n as i64 * 1_000_000;
+    let id = format!("{:016x}{:016x}{:016x}{:016x}", n % 500, n % 500 * 31, n % 500 * 77, n % 500 * 1013);
+    let data = serde_json::json!({
+        "user_percent": percent, "user_percent_threshold": 75.0,
+        "system_percent": percent / 7.0, "system_percent_threshold": 45.0,
+        "total_percent": percent * 1.1, "total_percent_threshold": 90.0,
+        "rules": ["user"], "score": percent / 2.0, "capacity_cpus": 2.0, "window_seconds": 5,
+        "comm": format!("worker-{}", n % 300), "pid": 1000 + n % 30_000,
+    });
+    Event {
+        tracer: ["cpuidle", "memburst", "oom"][(n % 3) as usize].into(),
+        run_id: format!("0193a7c0-{:04x}-7{:03x}-8000-{:012x}", n >> 16 & 0xffff, n >> 4 & 0xfff, n),
+        kind: EventKind::Trigger.into(),
+        severity: Severity::Warning.into(),
+        summary: format!("CPU burst in web-{}: user {percent:.1} % of 2 CPUs over 5 s", n % 500),
+        times: Some(Times { observed_boot_nanos: n, observed_unix_nanos: time, recorded_unix_nanos: time + 1_000_000 }),
+        host: Some(Host {
+            name: format!("node-{}", n / BATCH % 100),
+            kernel: "6.18.5".into(),
+            arch: "x86_64".into(),
+            boot_id: "c5a9c1f0-8f0b-4c7e-9d7a-0c0ffee0c0ff".into(),
+            cpus: 2,
+            region: "eu-1".into(),
+        }),
+        container: Some(Container {
+            cgroup: format!("/docker/{id}"),
+            id,
+            name: format!("web-{}", n % 500),
+            runtime: "docker".into(),
+            image: "registry.example/shop/web:1.42.0".into(),
+            labels: [("app".to_owned(), "shop".to_owned()), ("tier".to_owned(), "web".to_owned())].into(),
+            ..Container::default()
+        }),
+        data: data.to_string().into(),
+        ..Event::default()
+    }
+}
