@@ -110,8 +110,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
     let worker =
         ingest::Worker::new(requests, Box::new(writer), watermarks, Arc::clone(&nodes), ingest_metrics.clone());
-    Gathered { log: log.clone(), nodes: Arc::clone(&nodes), ingest: ingest.clone(), supervisor: supervisor.clone() }
-        .register(&registry)?;
+    Gathered::register(&registry, log.clone(), Arc::clone(&nodes), ingest.clone(), supervisor.clone())?;
 
     let parts = Parts {
         settings: Arc::clone(&settings),
@@ -138,7 +137,9 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
 fn start_readers(parts: &Parts) -> Result<indexer::Position, Error> {
     let metrics = indexer::Metrics::register(&parts.registry, parts.store.clone(), Arc::clone(&parts.log))?;
     let position = metrics.position.clone();
-    indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
+    if parts.settings.index {
+        indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
+    }
     Ok(position)
 }
 

@@ -18,13 +18,16 @@ use crate::{ingest::Ingest, nodes::Nodes};
 
 const MAX_TRACERS: usize = 64;
 const OTHER: &str = "__other__";
+const OLDEST: &str = "Oldest event that is in the log.";
 
 /// Takes the figures of the moment.
 pub(crate) struct Gathered {
-    pub(crate) log: EmbeddedLog,
-    pub(crate) nodes: Arc<Nodes>,
-    pub(crate) ingest: Ingest,
-    pub(crate) supervisor: Supervisor,
+    log: EmbeddedLog,
+    nodes: Arc<Nodes>,
+    ingest: Ingest,
+    supervisor: Supervisor,
+    /// Of the first family: the registry tells collectors apart by it.
+    desc: Desc,
 }
 
 /// A family with what is known of it now.
@@ -36,8 +39,20 @@ struct Family {
 }
 
 impl Gathered {
-    pub(crate) fn register(self, registry: &Registry) -> Result<(), prometheus::Error> {
-        registry.register(Box::new(self))
+    pub(crate) fn register(
+        registry: &Registry,
+        log: EmbeddedLog,
+        nodes: Arc<Nodes>,
+        ingest: Ingest,
+        supervisor: Supervisor,
+    ) -> Result<(), prometheus::Error> {
+        let desc = Desc::new(
+            "galen_aggregator_log_first_offset".into(),
+            OLDEST.into(),
+            Vec::new(),
+            std::collections::HashMap::new(),
+        )?;
+        registry.register(Box::new(Self { log, nodes, ingest, supervisor, desc }))
     }
 
     fn families(&self) -> Vec<Family> {
@@ -46,7 +61,7 @@ impl Gathered {
         let fleet = self.nodes.fleet();
         let tasks = self.supervisor.stats();
         let mut families = vec![
-            gauge("log_first_offset", "Oldest event that is in the log.", bounds.first),
+            gauge("log_first_offset", OLDEST, bounds.first),
             gauge("log_next_offset", "Offset that the next event gets.", bounds.next),
             gauge("log_size_bytes", "Size of the log on disk.", bounds.bytes),
             gauge("log_segments", "Segments of the log.", log.segments),
@@ -112,8 +127,7 @@ impl Gathered {
 
 impl Collector for Gathered {
     fn desc(&self) -> Vec<&Desc> {
-        // Names are unique by construction; without descriptions the registry does not check them.
-        Vec::new()
+        vec![&self.desc]
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
