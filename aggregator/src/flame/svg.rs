@@ -31,7 +31,7 @@ pub fn draw(stacks: &Stacks, title: &str) -> Result<Vec<u8>, Error> {
     }
     let mut drawn = Vec::new();
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut drawn)
-        .map_err(|error| Error::Draw(error.into()))?;
+        .map_err(Error::Draw)?;
     Ok(drawn)
 }
 
