@@ -41,7 +41,9 @@ impl Factory {
 
     pub(super) fn read<'de, D: de::Deserializer<'de>>(&self, settings: D) -> Result<Arc<dyn Configured>, D::Error> {
         let mut settings = <dyn erased_serde::Deserializer<'_>>::erase(settings);
-        (self.configure)(Some(&mut settings)).map_err(de::Error::custom)
+        // The lines that follow repeat the key, which the caller knows.
+        let first_line = |error: erased_serde::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+        (self.configure)(Some(&mut settings)).map_err(|error| de::Error::custom(first_line(error)))
     }
 }
 

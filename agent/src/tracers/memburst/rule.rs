@@ -20,7 +20,6 @@ pub(super) struct Ring {
     window: Duration,
     /// Oldest first: time, and bytes of anonymous memory.
     samples: VecDeque<(Duration, u64)>,
-    full: bool,
 }
 
 /// What the newest sample is compared with.
@@ -47,18 +46,19 @@ pub(super) struct Burst {
 
 impl Ring {
     pub(super) fn new(window: Duration) -> Self {
-        Self { window, samples: VecDeque::new(), full: false }
+        Self { window, samples: VecDeque::new() }
     }
 
     /// Takes a sample; a burst if it meets the rule against those before it.
     pub(super) fn push(&mut self, now: Duration, anon: u64, total: u64, thresholds: &Thresholds) -> Option<Burst> {
-        let start = now.saturating_sub(self.window);
+        // None in the first window after boot.
+        let start = now.checked_sub(self.window);
+        let a_window_old = |sample: Option<&(Duration, u64)>| sample.is_some_and(|(time, _)| Some(*time) <= start);
         // The youngest sample that is a window old stays: it is the oldest to compare with.
-        while self.samples.get(1).is_some_and(|(time, _)| *time <= start) {
+        while a_window_old(self.samples.get(1)) {
             self.samples.pop_front();
         }
-        self.full = self.samples.front().is_some_and(|(time, _)| *time <= start);
-        let before = if self.full {
+        let before = if a_window_old(self.samples.front()) {
             self.samples.front().map(|sample| (Against::Oldest, *sample))
         } else {
             self.samples.iter().min_by_key(|(_, anon)| *anon).map(|sample| (Against::Least, *sample))

@@ -1,0 +1,162 @@
+//! Cgroups, processes and agents that clean up after themselves.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use galen_agent::{
+    Agent, Settings, TracerSet,
+    cgroup::{Hierarchies, Version},
+};
+use galen_proto::v1::{Event, EventKind};
+use prost::Message;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// Longest wait for anything, on a machine that does much else.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A cgroup at one path in several hierarchies. Removed when dropped, with what runs in it.
+pub struct Cgroup {
+    directories: Vec<PathBuf>,
+    pub path: String,
+}
+
+impl Cgroup {
+    /// `name` is a path below the root; this process's id makes its first part unique.
+    pub fn create(roots: &[&Path], name: &str) -> Self {
+        let path = format!("/galen-test-{}-{name}", std::process::id());
+        let mut directories = Vec::new();
+        for root in roots {
+            let mut directory = root.to_path_buf();
+            for part in path.split('/').filter(|part| !part.is_empty()) {
+                directory.push(part);
+                if fs::create_dir(&directory).is_ok() {
+                    directories.push(directory.clone());
+                }
+            }
+        }
+        Self { directories, path }
+    }
+
+    pub fn set(&self, file: &str, value: &str) {
+        let directories = self.directories.iter().filter(|directory| directory.join(file).exists());
+        for directory in directories.filter(|directory| directory.to_string_lossy().ends_with(&self.path)) {
+            fs::write(directory.join(file), value).unwrap();
+        }
+    }
+
+    /// Starts a program in it.
+    pub fn start(&self, script: &str) -> Process {
+        let own = self.directories.iter().filter(|directory| directory.to_string_lossy().ends_with(&self.path));
+        let join: String = own.map(|directory| format!("echo $$ > {}/cgroup.procs; ", directory.display())).collect();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{join} {script}")]).stdout(Stdio::null()).stderr(Stdio::null());
+        Process(command.spawn().unwrap())
+    }
+
+    pub fn spin(&self) -> Process {
+        self.start("while :; do :; done")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        for directory in self.directories.iter().rev() {
+            while directory.exists() && fs::remove_dir(directory).is_err() && std::time::Instant::now() < until {
+                for pid in fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default().lines() {
+                    let _ = Command::new("kill").args(["-9", pid]).status();
+                }
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// A child that is killed when dropped.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An agent in a directory of its own, without an aggregator.
+pub struct TestAgent {
+    pub agent: Agent,
+    pub dir: TempDir,
+}
+
+impl TestAgent {
+    pub async fn start<S: TracerSet>(settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let own = [("data_dir", dir.path().to_str().unwrap()), ("aggregator.endpoint", "http://127.0.0.1:1"), ("node", "test")];
+        let all = own.iter().chain(settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let settings = Settings::<S>::load(None, &all.collect::<Vec<_>>()).unwrap();
+        Self { agent: Agent::start(settings).await.unwrap(), dir }
+    }
+
+    /// Every event in the buffer.
+    pub fn events(&self) -> Vec<Event> {
+        let buffer = self.agent.buffer();
+        let queue = buffer.queues().pop().unwrap();
+        let read = buffer.read(queue.epoch, queue.first_unacked, 10_000, 64 << 20).unwrap();
+        read.into_iter().map(|(_, bytes)| Event::decode(bytes).unwrap()).collect()
+    }
+
+    /// The first event that is looked for, once it is there.
+    pub async fn event(&self, what: &str, is_it: impl Fn(&Event) -> bool) -> Event {
+        let mut durable = self.agent.buffer().durable();
+        let until = Instant::now() + DEADLINE;
+        loop {
+            if let Some(event) = self.events().into_iter().find(|event| is_it(event)) {
+                return event;
+            }
+            if tokio::time::timeout_at(until, durable.changed()).await.is_err() {
+                let had: Vec<_> = self.events().into_iter().map(|event| event.summary).collect();
+                panic!("no {what} within {DEADLINE:?}; events: {had:?}; tracers: {:?}", self.agent.statuses().snapshot());
+            }
+        }
+    }
+
+    pub async fn kind_in(&self, kind: EventKind, cgroup: &str) -> Event {
+        let is_it = |event: &Event| event.kind() == kind && event.container.as_ref().is_some_and(|c| c.cgroup == cgroup);
+        self.event(&format!("{kind:?} in {cgroup}"), is_it).await
+    }
+}
+
+/// Waits until `done`, looking again and again.
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < until, "not within {DEADLINE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub fn data(event: &Event) -> serde_json::Value {
+    serde_json::from_slice(&event.data).unwrap()
+}
+
+pub fn hierarchies() -> Hierarchies {
+    Hierarchies::detect().unwrap()
+}
+
+/// The roots in which a cgroup of this version has to be to be accounted and limited; says so if there are none.
+pub fn cpu_roots(version: Version) -> Option<Vec<PathBuf>> {
+    let hierarchies = hierarchies();
+    let roots: Vec<PathBuf> = match version {
+        Version::V1 => [hierarchies.cpu, hierarchies.cpuacct].into_iter().flatten().collect(),
+        Version::V2 => hierarchies.unified.into_iter().collect(),
+    };
+    if roots.is_empty() {
+        eprintln!("SKIPPED: cgroup {version:?} is not mounted on this machine");
+    }
+    (!roots.is_empty()).then_some(roots)
+}
