@@ -117,10 +117,13 @@ impl Buffer {
 
     /// The counters of the epoch are known to the aggregator up to these values.
     pub fn settle_counters(&self, epoch: u64, counters: &[LossCounter]) {
-        if let Ok(epoch) = self.shared().index().epoch_mut(epoch) {
-            counters.iter().for_each(|c| epoch.counters.settle(c));
+        let news = self.shared().index().epoch_mut(epoch).is_ok_and(|epoch| {
+            let news = counters.iter().filter(|c| epoch.counters.settle(c));
+            news.count() > 0
+        });
+        if news {
+            self.shared().queue.changed();
         }
-        self.shared().queue.changed();
     }
 
     pub fn stats(&self) -> Stats {

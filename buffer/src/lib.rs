@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `lock` | locked with `flock` by the process that has the buffer open |
 //! | `state` | epochs, acknowledgements, losses: the format is described in the module `state` |
+//! | `reserve` | room on the disk for when it is full: module `reserve` |
 //! | `<epoch, 16 hex digits>/<first number, 20 digits>/` | a segment: a sled 0.34 database, never opened again for writing |
 //! | … `/end` | its end mark, a hint for damage: module `mark` |
 //! | `quarantine/<unix seconds>-<epoch>-<first>/` | a segment that could not be read, with `reason.txt` |
@@ -32,6 +33,7 @@ mod read;
 mod receipt;
 mod record;
 mod recover;
+mod reserve;
 mod segment;
 mod settings;
 mod shared;

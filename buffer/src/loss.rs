@@ -136,10 +136,15 @@ impl Counters {
         count.total = count.total.saturating_add(n);
     }
 
-    pub(crate) fn settle(&mut self, counter: &LossCounter) {
-        if let Some(count) = self.0.get_mut(&(counter.reason, counter.tracer.clone())) {
-            count.settled = count.settled.max(counter.count).min(count.total);
-        }
+    /// Returns whether that was news.
+    pub(crate) fn settle(&mut self, counter: &LossCounter) -> bool {
+        let Some(count) = self.0.get_mut(&(counter.reason, counter.tracer.clone())) else {
+            return false;
+        };
+        let settled = counter.count.min(count.total);
+        let news = settled > count.settled;
+        count.settled = count.settled.max(settled);
+        news
     }
 
     pub(crate) fn settled(&self) -> bool {

@@ -69,7 +69,7 @@ fn handle(shared: &Shared, epoch: u64, plan: &ReadPlan) -> Result<Option<Arc<Seg
         return Ok(Some(Arc::clone(segment)));
     }
     *reading = None;
-    match Segment::open(&plan.segment.dir) {
+    match Segment::open_to_read(&plan.segment.dir, &shared.settings.dir) {
         Ok(segment) => Ok(Some(Arc::clone(reading.insert(Arc::new(segment))))),
         Err(error) => {
             drop(reading);

@@ -69,7 +69,7 @@ pub(crate) fn recover(settings: Settings) -> Result<Recovered, Error> {
         if resumes && at + 1 == count {
             epoch.end_known = true;
         } else if !epoch.end_known {
-            match find_end(epoch) {
+            match find_end(epoch, &dir) {
                 Ok(opened) => reading = opened,
                 Err(damage) => unreadable.push(damage),
             }
@@ -149,14 +149,14 @@ type Damage = (u64, u64, std::path::PathBuf, String);
 
 /// Finds the end of an epoch that was being written. Gives back the segment that had to be opened for it if there is
 /// something to read in it, or what is wrong with it.
-fn find_end(epoch: &mut Epoch) -> Result<Option<Arc<Segment>>, Damage> {
+fn find_end(epoch: &mut Epoch, buffer: &Path) -> Result<Option<Arc<Segment>>, Damage> {
     epoch.end_known = true;
     let Some(newest) = epoch.segments.back().cloned() else {
         return Ok(None);
     };
     let marked = EndMark::read(&newest.dir).unwrap_or(0);
     epoch.next_seq = epoch.next_seq.max(newest.first).max(marked);
-    let opened = Segment::open(&newest.dir).and_then(|segment| Ok((segment.last_whole()?, segment)));
+    let opened = Segment::open_to_read(&newest.dir, buffer).and_then(|segment| Ok((segment.last_whole()?, segment)));
     match opened {
         Ok((last, segment)) => {
             epoch.next_seq = epoch.next_seq.max(last.map_or(0, |last| last + 1));

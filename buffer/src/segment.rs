@@ -19,6 +19,7 @@ use bytes::Bytes;
 use crate::{
     contain::contained,
     record::{self, Assembly},
+    reserve,
 };
 
 /// sled's page cache. The writer touches only the newest leaf and a reader goes through once, so it is small.
@@ -63,7 +64,7 @@ impl Segment {
         Ok(segment)
     }
 
-    pub(crate) fn open(dir: &Path) -> Result<Self, sled::Error> {
+    fn open(dir: &Path) -> Result<Self, sled::Error> {
         // sled would create an empty database in place of one that is missing.
         if !dir.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotFound).into());
@@ -81,6 +82,12 @@ impl Segment {
         };
         let file = File::options().read(true).write(true).open(dir.join("db"))?;
         Ok(Self { dir: dir.to_owned(), db: Some(db), file })
+    }
+
+    /// Opens a segment that is only read, with the help of the reserve of the buffer in `buffer`.
+    pub(crate) fn open_to_read(dir: &Path, buffer: &Path) -> Result<Self, sled::Error> {
+        let is_full = |error: &sled::Error| matches!(error, sled::Error::Io(source) if reserve::is_full(source));
+        reserve::retry(buffer, is_full, || Self::open(dir))
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -16,7 +16,8 @@ const MIN_SEGMENTS: u64 = 4;
 pub struct Settings {
     /// Directory of the buffer; created if it does not exist.
     pub dir: PathBuf,
-    /// Cap on disk, in bytes as the file system counts them. Over it the oldest segment is dropped.
+    /// Cap on disk, in bytes as the file system counts them. Over it the oldest segment is dropped. A reserve of 1 MiB
+    /// for a full disk comes on top.
     pub max_bytes: u64,
     /// Size on disk at which a segment is closed and the next one begun.
     pub segment_bytes: u64,

@@ -19,6 +19,7 @@ use crate::{
     error::{self, Error},
     mark::EndMark,
     queue::Entry,
+    reserve,
     segment::{Segment, disk_usage},
     shared::Shared,
 };
@@ -62,6 +63,8 @@ impl Writer {
 
     /// Returns when the queue was closed and is empty, with what became of the clean end.
     pub(crate) fn run(mut self) -> Result<(), Error> {
+        // The segments may take more than when they were written: opening one to read it adds to it.
+        self.maintain(false);
         loop {
             let work = self.shared.queue.take(self.retry_after, self.persist_after);
             let done = work.closing && work.batch.is_empty();
@@ -151,6 +154,7 @@ impl Writer {
         let dir = segment_dir(&self.shared.settings.dir, epoch, first);
         let failed = |source| Error::Segment { path: dir.clone(), source };
         let segment = Arc::new(Segment::create(&dir).map_err(failed)?);
+        reserve::hold(&self.shared.settings.dir);
         let mark = EndMark::create(&dir).map_err(error::io("create the end mark in", &dir))?;
         let mut index = self.shared.index();
         let entry = SegmentEntry { first, bytes: segment.bytes(), dir, damaged: 0 };
@@ -297,6 +301,7 @@ impl Writer {
             _ => {}
         }
         self.shared.index().forget_segment(&segment.dir);
+        reserve::hold(&self.shared.settings.dir);
         if let Some(epoch) = segment.dir.parent() {
             // Fails for as long as there are other segments in it, as it should.
             let _ = fs::remove_dir(epoch);
@@ -317,7 +322,8 @@ impl Writer {
     fn store(&self, clean: bool) -> Result<(), Error> {
         let state = self.shared.index().save(clean);
         let dir = &self.shared.settings.dir;
-        state.store(dir).map_err(error::io("write the state in", dir))
+        let stored = reserve::retry(dir, reserve::is_full, || state.store(dir));
+        stored.map_err(error::io("write the state in", dir))
     }
 }
 

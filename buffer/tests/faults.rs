@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -223,4 +224,39 @@ fn a_disk_that_is_full_from_the_start_does_not_keep_a_buffer_from_opening() {
     let buffer = Buffer::open(settings(disk.path().join("buffer"))).unwrap();
     assert_eq!(buffer.append(event(1, 100)).wait(), Err(Rejected::Disk));
     assert!(buffer.close().is_err());
+}
+
+#[test]
+fn a_backlog_drains_from_a_full_disk() {
+    let Some(disk) = Tmpfs::mount(16 * MIB) else {
+        eprintln!("skipped: mounting a tmpfs needs root");
+        return;
+    };
+    let dir = disk.path().join("buffer");
+    let filler = disk.path().join("other");
+    let fill = || {
+        let mut file = File::options().create(true).append(true).open(&filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    };
+    let buffer = Buffer::open(settings(&dir)).unwrap();
+    let durable = append(&buffer, (0..2000).map(|n| event(n, 1000)));
+    drop(buffer);
+    fill();
+    let buffer = Buffer::open(settings(&dir)).unwrap();
+    assert!(segments(&dir).len() > 2);
+    let mut read = std::collections::BTreeMap::new();
+    for queue in buffer.queues() {
+        let mut from = queue.first_unacked;
+        loop {
+            let events = buffer.read(queue.epoch, from, 100, MIB as usize).unwrap();
+            let Some((last, _)) = events.last() else { break };
+            from = last + 1;
+            buffer.ack(queue.epoch, *last);
+            let epoch = queue.epoch;
+            read.extend(events.into_iter().map(|(seq, event)| (galen_buffer::EventPosition { epoch, seq }, event)));
+        }
+        assert_eq!(buffer.losses(queue.epoch), []);
+    }
+    assert!(read == durable.into_iter().collect(), "other events came back");
+    eventually("the segments are gone", || segments(&dir).is_empty());
 }
