@@ -155,9 +155,9 @@ pub(crate) struct Burst {
     /// Threads
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// File to write the own process id to before beginning: `cgroup.procs` of a cgroup
+    /// `cgroup.procs` of a cgroup to join before beginning
     #[arg(long)]
-    pub(crate) join: PathBuf,
+    pub(crate) join: Vec<PathBuf>,
 }
 
 #[cfg(test)]

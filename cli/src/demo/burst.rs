@@ -15,10 +15,12 @@ pub(super) const HOT_FUNCTION: &str = "galen_demo_burst_inner";
 /// Rounds between two looks at the clock: about a millisecond.
 const ROUNDS: u64 = 1 << 20;
 
-/// The child's side: joins the cgroup and is busy for the time.
+/// The child's side: joins the cgroups and is busy for the time.
 pub(crate) fn run(arguments: &Burst) -> Result<(), error::Error> {
-    let join = |source| Error::Machine { what: format!("join the cgroup by {}", arguments.join.display()), source };
-    fs::write(&arguments.join, process::id().to_string()).map_err(join)?;
+    for procs in &arguments.join {
+        let failed = |source| Error::Machine { what: format!("join the cgroup by {}", procs.display()), source };
+        fs::write(procs, process::id().to_string()).map_err(failed)?;
+    }
     let duration = arguments.duration.0;
     thread::scope(|scope| {
         for _ in 1..arguments.threads {

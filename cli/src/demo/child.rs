@@ -21,6 +21,9 @@ use crate::{arguments, error, output::plain};
 /// A daemon drains this long at most after SIGTERM; then it is killed.
 const DRAIN: Duration = Duration::from_secs(12);
 
+/// Begins the names of environment variables that are settings.
+const SETTINGS: &[u8] = b"GALEN_";
+
 /// A program to run for as long as the parent lives.
 #[derive(Debug, Args)]
 pub(crate) struct Tethered {
@@ -58,7 +61,12 @@ impl Child {
         let machine = |source| Error::Machine { what: format!("start {name}"), source };
         let log = dir.join(format!("{name}.log"));
         let output = File::create(&log).map_err(machine)?;
-        let process = Command::new(env::current_exe().map_err(machine)?)
+        let mut command = Command::new(env::current_exe().map_err(machine)?);
+        // Settings of a real installation are not meant for the demo.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(SETTINGS)) {
+            command.env_remove(name);
+        }
+        let process = command
             .args([arguments::CHILD, "tethered", "--parent", &process::id().to_string(), "--"])
             .arg(program)
             .args(words)

@@ -78,8 +78,8 @@ impl Story {
         let trigger = loop {
             sleep(QUIET).await;
             self.step(&format!(
-                "a child is busy in the cgroup {}, limited to the use of {} CPU",
-                stage.cgroup.path, stage.cgroup.threads
+                "a child is busy in the cgroup {}, which may use {}",
+                stage.cgroup.path, stage.cgroup.capacity
             ))?;
             stage.burst = Some(start_burst(stage)?);
             if let Some(trigger) = trigger(stage, &mut client, begun).await? {
@@ -157,17 +157,12 @@ fn start(name: &'static str, program: &Path, dir: &Path, settings: &str) -> Resu
 fn start_burst(stage: &Stage) -> Result<Child, Error> {
     let own = std::env::current_exe()
         .map_err(|source| Error::Machine { what: "find this program's own file".into(), source })?;
-    let arguments: [OsString; 8] = [
-        CHILD.into(),
-        "burst".into(),
-        "--for".into(),
-        BURST.into(),
-        "--threads".into(),
-        stage.cgroup.threads.to_string().into(),
-        "--join".into(),
-        stage.cgroup.procs().into(),
-    ];
-    Child::start("galen-burst", &own, &arguments, stage.dir.path())
+    let threads = stage.cgroup.threads.to_string();
+    let mut words: Vec<OsString> = [CHILD, "burst", "--for", BURST, "--threads", &threads].map(Into::into).into();
+    for procs in stage.cgroup.procs() {
+        words.extend(["--join".into(), procs.into()]);
+    }
+    Child::start("galen-burst", &own, &words, stage.dir.path())
 }
 
 async fn addresses(stage: &mut Stage, dir: &Path) -> Result<Addresses, Error> {
