@@ -3,8 +3,9 @@
  * Samples what runs on a CPU: at each tick of a perf event, if the task is in a cgroup that a capture wants or in one
  * below it, its kernel and user stacks go to the ring.
  *
- * The reader sleeps until its own tick, and is woken early in two cases only: a process is seen for the first time
- * (its mappings must be read while it lives), or the ring is half full.
+ * The reader sleeps until its own tick, and is woken early in two cases only: at the 1st, 2nd, 4th, 8th, … sample of a
+ * program image, whose mappings must be read while it lives (and change most while it is young), or when the ring is
+ * half full.
  */
 #include "../include/kernel.h"
 #include "cpu_profile.h"
@@ -51,8 +52,9 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct image);
-	__type(value, __u8);
-} announced SEC(".maps");
+	/* Samples so far. */
+	__type(value, __u64);
+} images SEC(".maps");
 
 #define FRAME_BYTES (CPU_PROFILE_MAX_FRAMES * sizeof(__u64))
 
@@ -131,7 +133,7 @@ static __always_inline void count(__u64 slots, int delivered)
 static __always_inline __u64 wake_up(const struct cpu_profile_sample *sample)
 {
 	__u32 zero = 0;
-	__u8 yes = 1;
+	__u64 first = 1, *seen;
 	struct cpu_profile_control *now = bpf_map_lookup_elem(&control, &zero);
 	struct image image = {
 		.address_space = sample->address_space,
@@ -139,9 +141,17 @@ static __always_inline __u64 wake_up(const struct cpu_profile_sample *sample)
 		.tgid = sample->tgid,
 	};
 
-	if (sample->address_space && !bpf_map_lookup_elem(&announced, &image)) {
-		bpf_map_update_elem(&announced, &image, &yes, BPF_ANY);
-		return BPF_RB_FORCE_WAKEUP;
+	if (sample->address_space) {
+		seen = bpf_map_lookup_elem(&images, &image);
+		if (seen) {
+			/* Threads of the image race here; what they miss the next tick finds. */
+			(*seen)++;
+			if (!(*seen & (*seen - 1)))
+				return BPF_RB_FORCE_WAKEUP;
+		} else {
+			bpf_map_update_elem(&images, &image, &first, BPF_ANY);
+			return BPF_RB_FORCE_WAKEUP;
+		}
 	}
 	if (bpf_ringbuf_query(&samples, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&samples, BPF_RB_RING_SIZE) / 2)
 		return BPF_RB_FORCE_WAKEUP;

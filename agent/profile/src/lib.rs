@@ -4,14 +4,16 @@
 //! costs nothing but its ring. A capture is a blocking call on a thread of the caller's; several may run at one time
 //! and share the program, the ring and what was read about processes.
 //!
-//! Processes are looked at while they live: the kernel side wakes a capture at the first sample of each new program
-//! image, which then reads its mappings and holds its files open. Names are found at the end, file by file, so that the
+//! Processes are looked at while they live: the kernel side wakes a capture at the first samples of each program image,
+//! and the capture then reads its mappings and holds its files open. Names are found at the end, file by file, so that the
 //! symbol tables of one file at most are in memory. Every sample that does not arrive is counted in the result.
 
 mod cancel;
 mod collector;
 mod hot;
+mod inside;
 mod maps;
+mod perf_map;
 mod pprof;
 mod processes;
 mod profile;

@@ -7,18 +7,23 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::File,
     hash::{Hash, Hasher},
-    os::unix::fs::MetadataExt,
     sync::Arc,
 };
 
-use crate::maps::{self, Mapping, What};
+use crate::{
+    inside,
+    maps::{self, Mapping, What},
+    perf_map::PerfMap,
+};
 
 /// Processes whose mappings are kept.
 const MAX_PROCESSES: usize = 1024;
 /// Files that are held open: well below the usual limit of 1024 descriptors.
 const MAX_OPEN_FILES: usize = 256;
+/// Names of code made at run time, of all processes together; what is beyond has no names.
+const MAX_MADE_CODE_BYTES: u64 = 16 << 20;
 
 /// A file that holds code. Two are equal when they are the same file of one series of captures.
 #[derive(Debug)]
@@ -53,8 +58,8 @@ pub(crate) enum Place {
         /// From the begin of the file.
         offset: u64,
     },
-    /// `[vdso]` and the like.
-    Special(Arc<str>),
+    /// `[vdso]` and the like, or a function that a runtime made and named.
+    Named(Arc<str>),
     /// Code made at run time.
     Anonymous,
     /// In none of the mappings of the process.
@@ -68,6 +73,7 @@ pub(crate) struct Processes {
     known: HashMap<Image, Process>,
     files: HashMap<FileKey, Arc<CodeFile>>,
     open_files: usize,
+    made_code_bytes: u64,
     drain: u64,
 }
 
@@ -88,6 +94,9 @@ struct Process {
     mappings: Vec<Mapping>,
     /// The drain in which they were last read.
     read: u64,
+    made_code: PerfMap,
+    /// The drain in which that was last looked at.
+    made_code_read: u64,
 }
 
 impl Processes {
@@ -99,6 +108,7 @@ impl Processes {
     pub(crate) fn find(&mut self, tgid: u32, address_space: u64, address: u64) -> Place {
         if self.known.len() >= MAX_PROCESSES {
             self.known.clear();
+            self.made_code_bytes = 0;
         }
         let process = self.known.entry(Image { tgid, address_space }).or_default();
         let mut mapping = maps::find(&process.mappings, address);
@@ -116,8 +126,15 @@ impl Processes {
             return if process.mappings.is_empty() { Place::Gone } else { Place::Unknown };
         };
         match &mapping.what {
-            What::Anonymous => Place::Anonymous,
-            What::Special(name) => Place::Special(name.as_str().into()),
+            What::Anonymous => {
+                let may_read = process.made_code_read < self.drain && self.made_code_bytes < MAX_MADE_CODE_BYTES;
+                if may_read && process.made_code.name(address).is_none() {
+                    process.made_code_read = self.drain;
+                    self.made_code_bytes += process.made_code.refresh(tgid);
+                }
+                process.made_code.name(address).map_or(Place::Anonymous, |name| Place::Named(name.into()))
+            }
+            What::Special(name) => Place::Named(name.as_str().into()),
             What::File { device, inode, path } => {
                 let next = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
                 let may_open = self.open_files < MAX_OPEN_FILES;
@@ -132,20 +149,12 @@ impl Processes {
     }
 }
 
-/// By the mapping itself, which needs `CAP_SYS_ADMIN` and works for deleted files too; else by name in the mount
-/// namespace of the process, if that is still the same file.
+/// By the mapping itself, which needs `CAP_SYS_ADMIN` and works for deleted files too; else by name, if that is still
+/// the same file.
 fn open(tgid: u32, mapping: &Mapping, inode: u64, path: &str) -> Option<File> {
-    // Opening anything but a regular file could block or have effects.
-    let regular = |path: &str| fs::metadata(path).ok().filter(fs::Metadata::is_file);
-    let by_mapping = format!("/proc/{tgid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    if regular(&by_mapping).is_some()
-        && let Ok(file) = File::open(&by_mapping)
-    {
-        return Some(file);
-    }
-    let by_name = format!("/proc/{tgid}/root{path}");
-    regular(&by_name).filter(|metadata| metadata.ino() == inode)?;
-    File::open(by_name).ok()
+    File::open(format!("/proc/{tgid}/map_files/{:x}-{:x}", mapping.start, mapping.end))
+        .ok()
+        .or_else(|| inside::open_same(tgid, path, inode))
 }
 
 #[cfg(test)]

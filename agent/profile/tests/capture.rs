@@ -128,6 +128,15 @@ fn short_lived_processes_keep_their_names() {
 }
 
 #[test]
+fn code_made_at_run_time_has_the_name_that_its_runtime_gave() {
+    let cgroup = Cgroup::below(&any());
+    let load = Load::start("made", &cgroup);
+    let profile = capture(&sampler(&Settings::default()), &[cgroup.target()]);
+    let _ = std::fs::remove_file(format!("/tmp/perf-{}.map", load.pid()));
+    assert_eq!(hottest(&profile), "galen_made_code", "{:#?}", profile.summary);
+}
+
+#[test]
 fn every_sample_that_finds_the_ring_full_is_counted() {
     let cgroup = Cgroup::below(&any());
     let loads = [Load::start("spin", &cgroup), Load::start("spin", &cgroup)];

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What the tests sample: `spin` burns CPU in galen_hot_loop, `kernel` burns it in system calls, `brood` runs itself as
- * `brief` again and again, each a process of a tenth of a second.
+ * `brief` again and again, each a process of a tenth of a second, `made` runs code that it made and named as runtimes
+ * with a compiler do.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,6 +42,31 @@ static double cpu_seconds(void)
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
+static int run_made_code(void)
+{
+#if defined(__x86_64__)
+	static const unsigned char loop[] = { 0xeb, 0xfe };
+#elif defined(__aarch64__)
+	static const unsigned char loop[] = { 0x00, 0x00, 0x00, 0x14 };
+#endif
+	char path[64];
+	void *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	FILE *map;
+
+	if (code == MAP_FAILED)
+		return 1;
+	memcpy(code, loop, sizeof(loop));
+	__builtin___clear_cache((char *)code, (char *)code + sizeof(loop));
+	snprintf(path, sizeof(path), "/tmp/perf-%d.map", getpid());
+	map = fopen(path, "w");
+	if (!map)
+		return 1;
+	fprintf(map, "%lx %zx galen_made_code\n", (unsigned long)code, sizeof(loop));
+	fclose(map);
+	((void (*)(void))code)();
+	return 0;
+}
+
 int main(int count, char **arguments)
 {
 	const char *mode = count > 1 ? arguments[1] : "spin";
@@ -57,6 +85,8 @@ int main(int count, char **arguments)
 	if (!strcmp(mode, "brief"))
 		while (cpu_seconds() < 0.1)
 			galen_brief_loop();
+	if (!strcmp(mode, "made"))
+		return run_made_code();
 	if (!strcmp(mode, "brood"))
 		for (;;) {
 			pid_t child = fork();

@@ -54,7 +54,7 @@ impl Symbols {
                     in_files.entry(file).or_default().push((*offset, index));
                     continue;
                 }
-                Place::Special(name) => name.to_string(),
+                Place::Named(name) => name.to_string(),
                 Place::Anonymous => "[code made at run time]".to_owned(),
                 Place::Unknown => "[unknown]".to_owned(),
                 Place::Gone => "[process gone]".to_owned(),
