@@ -283,7 +283,7 @@ async fn a_follower_gets_what_is_stored_from_then_on_as_cloudevents() {
         }
     };
     next(": following").await;
-    let events = vec![event("cpuidle", NOON), event("oom", NOON + SECOND)];
+    let events = [event("cpuidle", NOON), event("oom", NOON + SECOND)];
     send(&mut agent, 2, events.iter().map(|event| event.encode_to_vec().into()).collect()).await;
     let event: Value = serde_json::from_str(&next("data: ").await).unwrap();
     assert_eq!(event["specversion"], "1.0");

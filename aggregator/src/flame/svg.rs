@@ -10,7 +10,7 @@ use super::{Error, Stack, Stacks, fold::clean};
 /// Height of a frame, in pixels.
 const FRAME: usize = 16;
 /// What the drawing has above and below the frames, in pixels.
-const MARGIN: usize = 90;
+const MARGIN: usize = 72;
 
 /// Draws the stacks, as wide as what shows it. The title is text, whatever it holds.
 ///
@@ -30,8 +30,7 @@ pub fn draw(stacks: &Stacks, title: &str) -> Result<Vec<u8>, Error> {
         lines.push("no samples 1".into());
     }
     let mut drawn = Vec::new();
-    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut drawn)
-        .map_err(Error::Draw)?;
+    flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut drawn).map_err(Error::Draw)?;
     Ok(drawn)
 }
 

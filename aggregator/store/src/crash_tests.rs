@@ -160,3 +160,81 @@ proptest! {
         }
     }
 }
+
+/// Set in the child that is killed: the directory of its store.
+const CHILD: &str = "GALEN_STORE_TEST_CHILD";
+
+/// Runs as the child of the test below; by itself it has nothing to do.
+#[test]
+fn child_that_indexes_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let log = log(4000);
+    let settings = crate::Settings { dir: dir.into(), ..settings(&tempfile::tempdir().unwrap()) };
+    let store = Store::open(settings).unwrap();
+    let _ = feed(&mut store.writer(4000).unwrap(), &log, 5);
+}
+
+#[test]
+fn a_kill_at_any_moment_repeats_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    let mut reached = 0;
+    for round in 1..=6 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash_tests::child_that_indexes_until_it_is_killed"])
+            .env(CHILD, &settings.dir)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // Killed somewhere behind the next few commits: their number is what differs, not the time.
+        let days = settings.dir.join("days");
+        let began = std::time::Instant::now();
+        let metas = || {
+            if days.exists() {
+                files(&days, "json").iter().filter_map(|path| fs::read(path).ok()).collect()
+            } else {
+                Vec::new()
+            }
+        };
+        let (mut seen, mut changes) = (metas(), 0);
+        while changes < round * 3 && child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed().as_secs() < 60, "the child indexes nothing");
+            let now = metas();
+            changes += u32::from(now != seen);
+            seen = now;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let store = Store::open(settings.clone()).unwrap();
+        assert_eq!(store.stats().damaged, 0);
+        let next = store.writer(4000).unwrap().next();
+        assert!(next >= reached, "{next} < {reached}");
+        reached = next;
+    }
+    assert!(reached > 0);
+    let log = log(reached + 50);
+    let store = Store::open(settings).unwrap();
+    let mut writer = store.writer(log.len() as u64).unwrap();
+    feed(&mut writer, &log, 50).unwrap();
+    let query = crate::Query::parse("", NOW).unwrap();
+    let count_by = ["offset".to_owned()];
+    let mut after = None;
+    let mut offsets = Vec::new();
+    loop {
+        let search = crate::Search {
+            order: crate::Order::Logged,
+            after,
+            count_by: &count_by,
+            ..crate::Search::newest(&query, 1000)
+        };
+        let found = store.search(&search).unwrap();
+        assert_eq!(found.total, log.len() as u64);
+        offsets.extend(found.hits.iter().map(|hit| hit.offset));
+        match found.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(offsets, (0..log.len() as u64).collect::<Vec<_>>());
+}

@@ -43,8 +43,8 @@ fn fields(object: &Map<String, Value>, depth: usize) -> Markup {
                         @let limit = threshold(key).unwrap_or(&Value::Null);
                         tr.over[is_over(found, limit)] {
                             th scope="row" { (visible(key)) }
-                            td.number { (value(found, depth)) }
-                            td.number { (value(limit, depth)) }
+                            td.number { (field(key, found, depth)) }
+                            td.number { (field(key, limit, depth)) }
                         }
                     }
                 }
@@ -52,7 +52,7 @@ fn fields(object: &Map<String, Value>, depth: usize) -> Markup {
         }
         @if !rest.is_empty() {
             table.data {
-                tbody { @for (key, found) in rest { tr { th scope="row" { (visible(key)) } td { (value(found, depth)) } } } }
+                tbody { @for (key, found) in rest { tr { th scope="row" { (visible(key)) } td { (field(key, found, depth)) } } } }
             }
         }
     }
@@ -60,6 +60,16 @@ fn fields(object: &Map<String, Value>, depth: usize) -> Markup {
 
 fn is_over(value: &Value, threshold: &Value) -> bool {
     matches!((value.as_f64(), threshold.as_f64()), (Some(value), Some(threshold)) if value > threshold)
+}
+
+/// A value, with its size in words if its name says that it is one.
+fn field(name: &str, found: &Value, depth: usize) -> Markup {
+    match found.as_u64() {
+        Some(bytes) if name.ends_with("_bytes") && bytes >= 1024 => {
+            html! { span title=(bytes) { (bytesize::ByteSize(bytes)) } }
+        }
+        _ => value(found, depth),
+    }
 }
 
 fn value(value: &Value, depth: usize) -> Markup {
@@ -94,7 +104,7 @@ fn table(elements: &[Value], depth: usize) -> Markup {
                 thead { tr { @for column in &columns { th { (visible(column)) } } } }
                 tbody {
                     @for element in elements.iter().take(MAX_ROWS) {
-                        tr { @for column in &columns { td { @if let Some(found) = element.get(column) { (value(found, depth + 1)) } } } }
+                        tr { @for column in &columns { td { @if let Some(found) = element.get(column) { (field(column, found, depth + 1)) } } } }
                     }
                 }
             }
@@ -141,6 +151,15 @@ mod tests {
         let shown = show(br#"{"<b>":"<script>","list":[{"<i>":"\u202e"}]}"#).into_string();
         assert!(!shown.contains("<script>") && !shown.contains("<b>") && !shown.contains("<i>"), "{shown}");
         assert!(!shown.contains('\u{202e}'));
+    }
+
+    #[test]
+    fn sizes_are_shown_in_words() {
+        let shown = show(br#"{"rss_bytes":2040109465,"list":[{"free_bytes":12}]}"#).into_string();
+        assert!(
+            shown.contains(r#"<span title="2040109465">1.9 GiB</span>"#) && shown.contains("<td>12</td>"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -61,7 +61,8 @@ fn facts(event: &Event) -> Markup {
     let filter = |field: &str, value: &str| {
         html! { @if !value.is_empty() { dt { (field) } dd { a href=(link_to_query(&format!("{field}:{}", quoted(value)))) { (visible(value)) } } } }
     };
-    let plain = |name: &str, value: &str| html! { @if !value.is_empty() { dt { (visible(name)) } dd { (visible(value)) } } };
+    let plain =
+        |name: &str, value: &str| html! { @if !value.is_empty() { dt { (visible(name)) } dd { (visible(value)) } } };
     html! {
         div.facts {
             dl {
