@@ -125,7 +125,7 @@ impl Default for Sessions {
             memory: Size::mib(128),
             max_batch_bytes: Size::mib(4),
             max_batch_events: 1024,
-            heartbeat: Span::from_secs(5),
+            heartbeat: Span::from_secs(10),
             max_agents: 10_000,
         }
     }
@@ -142,7 +142,7 @@ impl Default for Telemetry {
 pub enum Invalid {
     #[error("`{key}`: `{value}` is not an address, write it as 127.0.0.1:7400")]
     Address { key: &'static str, value: String },
-    #[error("`{key}`: {source}")]
+    #[error("`{key}` cannot be listened on")]
     Exposed {
         key: &'static str,
         #[source]
@@ -225,7 +225,8 @@ mod tests {
     fn an_address_that_others_could_reach_is_refused() {
         let mut config = Config::default();
         config.listen.http = "0.0.0.0:7401".into();
-        let error = Settings::try_from(config).unwrap_err().to_string();
+        let error = Settings::try_from(config).unwrap_err();
+        let error = galen_runtime::Chain(&error).to_string();
         assert!(error.contains("listen.http") && error.contains("TLS"), "{error}");
     }
 

@@ -22,7 +22,7 @@ pub mod nodes;
 pub mod query;
 pub mod session;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use galen_log::{
     EmbeddedLog, Log,
@@ -34,6 +34,7 @@ use galen_store::Store;
 use prometheus::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 
 pub use config::{Config, Settings};
@@ -122,13 +123,15 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
         supervisor: supervisor.clone(),
         started_unix_nanos: ingest::now_unix_nanos(),
     };
-    let addresses = listening(&settings, &grpc, &http)?;
+    let addresses = Addresses::of(&settings, &grpc, &http)?;
     supervisor.thread("ingest", move || worker.run());
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
     let indexed = start_readers(&parts)?;
     let queries = queries(&parts, indexed);
     start_grpc(&parts, ingest, queries.clone(), grpc)?;
     start_http(&parts, queries, http)?;
+    // Last, because who waits for the file wants to be served.
+    addresses.write(&settings)?;
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
     Ok(addresses)
 }
@@ -158,11 +161,13 @@ fn queries(parts: &Parts, indexed: indexer::Position) -> Queries {
 /// The agents' service, and the one that answers questions.
 fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpListener) -> Result<(), Error> {
     let sessions = &parts.settings.sessions;
+    let cut = CancellationToken::new();
     let metrics = session::Metrics::register(&parts.registry)?;
     let connections = listener::connections(
         listener,
         sessions.max_agents as usize + OTHER_CONNECTIONS,
         metrics.connections_refused.clone(),
+        cut.clone(),
     );
     let agents = Sessions {
         ingest,
@@ -193,7 +198,15 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections, async move { shutdown.cancelled().await });
-    parts.supervisor.spawn("grpc", OnEnd::Shutdown, async move { server.await.map_err(BoxError::from) });
+    let (shutdown, patience) = (parts.supervisor.token(), parts.settings.shutdown_deadline / 4);
+    parts.supervisor.spawn("grpc", OnEnd::Shutdown, async move {
+        let mut server = pin!(server);
+        tokio::select! {
+            ended = &mut server => return Ok(ended?),
+            () = async { shutdown.cancelled().await; tokio::time::sleep(patience).await } => cut.cancel(),
+        }
+        Ok(server.await?)
+    });
     Ok(())
 }
 
@@ -235,14 +248,20 @@ async fn retention(ingest: Ingest, supervisor: Supervisor) -> Result<(), BoxErro
     Ok(())
 }
 
-fn listening(settings: &Settings, grpc: &TcpListener, http: &TcpListener) -> Result<Addresses, Error> {
-    let path = settings.data_dir.join(ADDRESSES_FILE);
-    let write = || {
-        let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
-        atomic_file::write(&path, &serde_json::to_vec(&addresses)?)?;
-        Ok(addresses)
-    };
-    write().map_err(|source| Error::Addresses { path: path.clone(), source })
+impl Addresses {
+    fn of(settings: &Settings, grpc: &TcpListener, http: &TcpListener) -> Result<Self, Error> {
+        let local =
+            |listener: &TcpListener, address| listener.local_addr().map_err(|source| Error::Bind { address, source });
+        Ok(Self { grpc: local(grpc, settings.grpc)?, http: local(http, settings.http)? })
+    }
+
+    fn write(&self, settings: &Settings) -> Result<(), Error> {
+        let path = settings.data_dir.join(ADDRESSES_FILE);
+        serde_json::to_vec(self)
+            .map_err(std::io::Error::from)
+            .and_then(|text| atomic_file::write(&path, &text))
+            .map_err(|source| Error::Addresses { path, source })
+    }
 }
 
 /// As many nodes as may be connected, and as many again that were.

@@ -16,6 +16,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Before another connection is accepted.
@@ -25,14 +26,17 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
     _place: OwnedSemaphorePermit,
 }
 
-/// The connections to `listener`, at most `limit` at a time.
+/// The connections to `listener`, at most `limit` at a time. All of them end when `cut` is cancelled, also one that
+/// never said anything and waits for nothing.
 pub(crate) fn connections(
     listener: TcpListener,
     limit: usize,
     refused: IntCounter,
+    cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
     async_stream::stream! {
@@ -51,7 +55,7 @@ pub(crate) fn connections(
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
-                    yield Ok(Connection { stream, _place: place });
+                    yield Ok(Connection { stream, cut: Box::pin(cut.clone().cancelled_owned()), _place: place });
                 }
                 Err(_) => refused.inc(),
             }
@@ -74,6 +78,9 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -1,6 +1,6 @@
 //! `galen-aggregator`: arguments, settings, run, exit code.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, pin::pin, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -80,11 +80,18 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn serve(settings: Settings) -> Result<ExitCode> {
     let supervisor = Supervisor::new();
     let deadline = settings.shutdown_deadline;
-    galen_aggregator::start(settings, supervisor.clone()).await?;
+    // Watched from here on, so that a signal during the start is an orderly end, too.
+    let mut terminated = pin!(signal::terminated());
     let shutdown = supervisor.token();
+    let serving = async {
+        galen_aggregator::start(settings, supervisor.clone()).await?;
+        shutdown.cancelled().await;
+        anyhow::Ok(())
+    };
     tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = signal::terminated() => tracing::info!(?deadline, "shutting down"),
+        biased;
+        () = &mut terminated => tracing::info!(?deadline, "shutting down"),
+        served = serving => served?,
     }
     signal::on_second_signal_exit();
     let ended = supervisor.ended();

@@ -64,7 +64,13 @@ async fn fresh_events_may_overtake_and_declared_losses_close_the_gap() {
     assert_eq!(welcome.progress[0].settled, [Range { first: 41, last: 50 }]);
     let counters = vec![LossCounter { reason: LossReason::RingFull as i32, tracer: "oom".into(), count: 7 }];
     for _ in 0..2 {
-        let lost = Batch { epoch: EPOCH, lost: vec![loss(5, 40)], next_seq: 51, counters: counters.clone(), ..Batch::default() };
+        let lost = Batch {
+            epoch: EPOCH,
+            lost: vec![loss(5, 40)],
+            next_seq: 51,
+            counters: counters.clone(),
+            ..Batch::default()
+        };
         agent.batch(lost).await;
         agent.acknowledged(50).await;
     }
@@ -115,19 +121,74 @@ fn wrong_batches() -> Vec<(&'static str, Vec<Batch>, Code, &'static str)> {
     let ahead = |batch: Batch| Batch { next_seq: 1000, ..batch };
     let gaps = (0..17).map(|gap| ahead(batch(gap * 2 + 10, gap * 2 + 10))).collect();
     vec![
-        ("an unknown queue", vec![Batch { epoch: 99, ..ahead(batch(1, 2)) }], Code::FailedPrecondition, "not announced"),
+        (
+            "an unknown queue",
+            vec![Batch { epoch: 99, ..ahead(batch(1, 2)) }],
+            Code::FailedPrecondition,
+            "not announced",
+        ),
         ("number zero", vec![ahead(Batch { first_seq: 0, ..batch(1, 2) })], Code::InvalidArgument, "begin at 1"),
         ("the future", vec![Batch { next_seq: 100, ..batch(95, 100) }], Code::InvalidArgument, "from the future"),
-        ("a number at the end of numbers", vec![ahead(Batch { first_seq: u64::MAX, ..batch(1, 2) })], Code::InvalidArgument, "from the future"),
-        ("a next number that went back", vec![ahead(batch(1, 2)), Batch { next_seq: 999, ..batch(3, 4) }], Code::FailedPrecondition, "went back"),
-        ("too many events", vec![ahead(Batch { events: vec![event(1); 65], ..batch(1, 1) })], Code::ResourceExhausted, "65 events, at most 64"),
-        ("too many bytes", vec![ahead(Batch { events: vec![vec![0; 70 << 10].into()], ..batch(1, 1) })], Code::ResourceExhausted, "larger than"),
-        ("far too many bytes", vec![ahead(Batch { events: vec![vec![0; 900 << 10].into()], ..batch(1, 1) })], Code::ResourceExhausted, "larger than"),
-        ("too many losses", vec![ahead(Batch { lost: vec![loss(1, 1); 1025], ..Batch { epoch: EPOCH, ..Batch::default() } })], Code::ResourceExhausted, "1025 losses"),
-        ("an empty range", vec![ahead(Batch { lost: vec![loss(5, 4)], ..batch(1, 2) })], Code::InvalidArgument, "no range"),
-        ("a range from zero", vec![ahead(Batch { lost: vec![loss(0, 4)], ..batch(1, 2) })], Code::InvalidArgument, "no range"),
-        ("a loss in the future", vec![ahead(Batch { lost: vec![loss(5, 1000)], ..batch(1, 2) })], Code::InvalidArgument, "from the future"),
-        ("a loss without a range", vec![ahead(Batch { lost: vec![Default::default()], ..batch(1, 2) })], Code::InvalidArgument, "no range"),
+        (
+            "a number at the end of numbers",
+            vec![ahead(Batch { first_seq: u64::MAX, ..batch(1, 2) })],
+            Code::InvalidArgument,
+            "from the future",
+        ),
+        (
+            "a next number that went back",
+            vec![ahead(batch(1, 2)), Batch { next_seq: 999, ..batch(3, 4) }],
+            Code::FailedPrecondition,
+            "went back",
+        ),
+        (
+            "too many events",
+            vec![ahead(Batch { events: vec![event(1); 65], ..batch(1, 1) })],
+            Code::ResourceExhausted,
+            "65 events, at most 64",
+        ),
+        (
+            "too many bytes",
+            vec![ahead(Batch { events: vec![vec![0; 70 << 10].into()], ..batch(1, 1) })],
+            Code::ResourceExhausted,
+            "larger than",
+        ),
+        (
+            "far too many bytes",
+            vec![ahead(Batch { events: vec![vec![0; 900 << 10].into()], ..batch(1, 1) })],
+            Code::ResourceExhausted,
+            "larger than",
+        ),
+        (
+            "too many losses",
+            vec![ahead(Batch { lost: vec![loss(1, 1); 1025], ..Batch { epoch: EPOCH, ..Batch::default() } })],
+            Code::ResourceExhausted,
+            "1025 losses",
+        ),
+        (
+            "an empty range",
+            vec![ahead(Batch { lost: vec![loss(5, 4)], ..batch(1, 2) })],
+            Code::InvalidArgument,
+            "no range",
+        ),
+        (
+            "a range from zero",
+            vec![ahead(Batch { lost: vec![loss(0, 4)], ..batch(1, 2) })],
+            Code::InvalidArgument,
+            "no range",
+        ),
+        (
+            "a loss in the future",
+            vec![ahead(Batch { lost: vec![loss(5, 1000)], ..batch(1, 2) })],
+            Code::InvalidArgument,
+            "from the future",
+        ),
+        (
+            "a loss without a range",
+            vec![ahead(Batch { lost: vec![Default::default()], ..batch(1, 2) })],
+            Code::InvalidArgument,
+            "no range",
+        ),
         ("more than 16 gaps", gaps, Code::InvalidArgument, "more than 16 gaps"),
     ]
 }
@@ -163,7 +224,12 @@ fn wrong_hellos() -> Vec<(&'static str, Hello, Code, &'static str)> {
     let with = |queue: Queue| hello("web-1", &[queue]);
     let many = (1..=65).map(|epoch| Queue { epoch, ..queue(1, 1) }).collect::<Vec<_>>();
     vec![
-        ("a version", Hello { protocol: 2, ..hello("web-1", &[]) }, Code::FailedPrecondition, "version 2 is not served"),
+        (
+            "a version",
+            Hello { protocol: 2, ..hello("web-1", &[]) },
+            Code::FailedPrecondition,
+            "version 2 is not served",
+        ),
         ("no name", hello("", &[]), Code::InvalidArgument, "name"),
         ("a long name", hello(&"x".repeat(254), &[]), Code::InvalidArgument, "name"),
         ("a name with a line break", hello("a\nb", &[]), Code::InvalidArgument, "name"),

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use galen_log::{Append, Watermarks};
+use galen_log::{Append, Refused, Watermarks};
 use galen_proto::v1::{LogRecord, Progress, Queue};
 use galen_runtime::{Backoff, Chain};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +39,10 @@ pub struct Worker {
 
 /// What is said when the group is durable.
 enum Answer {
+    Refuse {
+        refused: Refused,
+        receipts: Arc<Receipts>,
+    },
     Welcome {
         node: Arc<str>,
         queues: Vec<Queue>,
@@ -154,7 +158,8 @@ impl Worker {
             Err(refused) => {
                 self.metrics.rejected_events.with_label_values(&["refused"]).inc_by(events);
                 if let Some(refused) = refused {
-                    receipts.reject(Rejected::from(refused));
+                    // Said when the group is durable, so that it comes behind the acknowledgements.
+                    self.answers.push(Answer::Refuse { refused, receipts });
                 }
             }
         }
@@ -186,6 +191,7 @@ impl Worker {
 
     fn answer(&self, answer: Answer, durable: Instant) {
         match answer {
+            Answer::Refuse { refused, receipts } => receipts.reject(refused.into()),
             Answer::Welcome { node, queues, answer } => {
                 let progress = queues.iter().map(|queue| self.progress(&node, queue.epoch)).collect();
                 // The session may be gone; then nobody wants to know.
@@ -214,6 +220,7 @@ impl Worker {
             match answer {
                 Answer::Welcome { answer, .. } => drop(answer.send(Err(Rejected::Unavailable))),
                 Answer::Ack { receipts, events, .. } => self.refuse(&receipts, events),
+                Answer::Refuse { refused, receipts } => receipts.reject(refused.into()),
             }
         }
         let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);

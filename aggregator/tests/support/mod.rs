@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes};
 use galen_aggregator::{Addresses, Config, Settings};
@@ -13,7 +13,12 @@ use galen_proto::v1::{
 };
 use galen_runtime::{Drained, Span, Supervisor};
 use prost::Message;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status, Streaming,
@@ -54,6 +59,22 @@ impl Aggregator {
     /// Ends it, as SIGTERM does.
     pub(crate) async fn stop(self) {
         assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
+    }
+
+    /// Figures by name and labels, as they are scraped.
+    pub(crate) async fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut stream = TcpStream::connect(self.addresses.http).await.unwrap();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.addresses.http);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
+        let lines = answer.lines().filter(|line| line.starts_with("galen_"));
+        lines
+            .filter_map(|line| {
+                let (name, value) = line.rsplit_once(' ')?;
+                Some((name.to_owned(), value.parse().ok()?))
+            })
+            .collect()
     }
 
     pub(crate) async fn call(&self) -> Agent {
