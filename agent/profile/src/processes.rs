@@ -1,6 +1,7 @@
 //! What the processes that were sampled have mapped, and the files behind it.
 //!
-//! Mappings are read when a process is first seen, and again (at most once a drain) when an address is in none of them.
+//! Mappings are read when a process is first seen, and again when an address is in none of them: at most once a drain
+//! where the CPU itself was there, at most once a second where a caller was, which may as well be nonsense.
 //! A file that an address falls into is opened at once, through the process, so that it can be read after the process,
 //! its container or the file's name is gone. Both tables are bounded: full of processes, it forgets them all and reads
 //! anew; out of file handles, frames of further files keep path and offset instead of a name.
@@ -10,6 +11,7 @@ use std::{
     fs::File,
     hash::{Hash, Hasher},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -24,6 +26,8 @@ const MAX_PROCESSES: usize = 1024;
 const MAX_OPEN_FILES: usize = 256;
 /// Names of code made at run time, of all processes together; what is beyond has no names.
 const MAX_MADE_CODE_BYTES: u64 = 16 << 20;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A file that holds code. Two are equal when they are the same file of one series of captures.
 #[derive(Debug)]
@@ -75,6 +79,9 @@ pub(crate) struct Processes {
     open_files: usize,
     made_code_bytes: u64,
     drain: u64,
+    /// The last drain of the second before this one.
+    patient_drain: u64,
+    second: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,17 +109,23 @@ struct Process {
 impl Processes {
     /// A new drain of the ring begins: what was not found before may be looked for once more.
     pub(crate) fn next_drain(&mut self) {
+        if self.second.is_none_or(|begin| begin.elapsed() >= SECOND) {
+            self.second = Some(Instant::now());
+            self.patient_drain = self.drain;
+        }
         self.drain += 1;
     }
 
-    pub(crate) fn find(&mut self, tgid: u32, address_space: u64, address: u64) -> Place {
+    /// `depth` is 0 where the CPU was, and counts the callers from there.
+    pub(crate) fn find(&mut self, tgid: u32, address_space: u64, address: u64, depth: usize) -> Place {
         if self.known.len() >= MAX_PROCESSES {
             self.known.clear();
             self.made_code_bytes = 0;
         }
         let process = self.known.entry(Image { tgid, address_space }).or_default();
         let mut mapping = maps::find(&process.mappings, address);
-        if mapping.is_none() && process.read < self.drain {
+        let stale = if depth == 0 { process.read < self.drain } else { process.read <= self.patient_drain };
+        if mapping.is_none() && stale {
             process.read = self.drain;
             // What is known of a process that has ended meanwhile stays.
             if let Ok(mappings) = maps::read(tgid)
@@ -166,17 +179,19 @@ mod tests {
         let mut processes = Processes::default();
         processes.next_drain();
         let here = own_code_is_found_with_its_file as *const () as u64;
-        let Place::File { file, offset } = processes.find(std::process::id(), 1, here) else { panic!("not in a file") };
+        let Place::File { file, offset } = processes.find(std::process::id(), 1, here, 0) else {
+            panic!("not in a file")
+        };
         assert_eq!(file.path, std::env::current_exe().unwrap().to_str().unwrap());
         assert!(file.handle.is_some());
         assert!(offset > 0);
-        assert_eq!(processes.find(std::process::id(), 1, 1), Place::Unknown);
+        assert_eq!(processes.find(std::process::id(), 1, 1, 0), Place::Unknown);
     }
 
     #[test]
     fn a_process_that_never_was_is_gone() {
         let mut processes = Processes::default();
         processes.next_drain();
-        assert_eq!(processes.find(u32::MAX, 1, 0x1000), Place::Gone);
+        assert_eq!(processes.find(u32::MAX, 1, 0x1000, 0), Place::Gone);
     }
 }

@@ -130,7 +130,9 @@ impl Session {
             self.places.clear();
             self.places.extend(callers(sample.kernel()).map(Place::Kernel));
             self.places.extend(
-                callers(sample.user()).map(|address| processes.find(sample.tgid, sample.address_space, address)),
+                callers(sample.user())
+                    .enumerate()
+                    .map(|(depth, address)| processes.find(sample.tgid, sample.address_space, address, depth)),
             );
             for (slot, capture) in self.captures.iter_mut().enumerate() {
                 if let Some(capture) = capture
