@@ -30,12 +30,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults: 1 GiB on disk in segments of 64 MiB, 8 MiB or 8,192 events in memory, events of up to 4 MiB.
+    /// The defaults: 1 GiB on disk in segments of 16 MiB, 8 MiB or 8,192 events in memory, events of up to 4 MiB.
+    ///
+    /// The size of a segment decides on memory: sled's cache forgets nothing before it was asked some 16,000 times, so
+    /// that reading or writing a segment ends with most of it in memory, until it is closed.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             max_bytes: 1024 * MIB,
-            segment_bytes: 64 * MIB,
+            segment_bytes: 16 * MIB,
             queue_bytes: 8 * MIB as usize,
             queue_events: 8192,
             max_event_bytes: 4 * MIB as usize,
