@@ -36,7 +36,7 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 const MAX_PENDING: u64 = 20_000;
 /// How often the store looks whether something is to be dropped: while it grows, and while it does not.
 const RETAIN_EVERY: Duration = Duration::from_secs(30);
-const RETAIN_IDLE: Duration = Duration::from_secs(600);
+const RETAIN_IDLE: Duration = Duration::from_secs(60);
 
 /// Starts the indexer under `supervisor`.
 pub fn start(supervisor: &Supervisor, log: Arc<dyn Log>, store: Store, metrics: Metrics) {

@@ -218,6 +218,9 @@ impl Queries {
         if lag > LAG_PROBLEM {
             problems.push(format!("the store is {lag} events behind the log"));
         }
+        if stats.suspect > 0 {
+            problems.push(format!("{} indexes of the store failed a search and are left out for now", stats.suspect));
+        }
         if stats.damaged > 0 {
             problems.push(format!("{} damaged indexes of the store were put aside", stats.damaged));
         }

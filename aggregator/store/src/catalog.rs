@@ -143,6 +143,24 @@ impl Catalog {
         self.partitions.read().clone()
     }
 
+    /// The indexes that can be relied on, oldest first.
+    pub(crate) fn readable(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().iter().filter(|partition| !partition.is_suspect()).cloned().collect()
+    }
+
+    /// Takes a damaged index out, and asks for what the log still has of it.
+    pub(crate) fn put_aside(&self, partition: &Partition, error: &Error) -> Result<(), Error> {
+        let to = self.highest();
+        self.update(|position| {
+            position.floor = position.floor.max(to);
+            position.rebuild_to = Some(position.rebuild_to.unwrap_or(0).max(to));
+        })?;
+        self.partitions.write().retain(|other| other.name != partition.name);
+        warn!(index = %partition.name, %error, "put an index aside; what the log still has is indexed again");
+        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        put_aside(&self.settings.dir, partition.name, error)
+    }
+
     pub(crate) fn position(&self) -> Position {
         *self.position.lock()
     }

@@ -115,6 +115,38 @@ fn a_damaged_index_is_put_aside_and_built_again_from_the_log() {
 }
 
 #[test]
+fn damage_that_a_search_meets_fails_that_search_alone_and_is_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(60);
+    let store = Store::open(settings(&dir)).unwrap();
+    let mut writer = store.writer(60).unwrap();
+    feed(&mut writer, &log, 60).unwrap();
+    // After a clean stop nothing is read in full.
+    writer.close_clean().unwrap();
+    drop(store);
+    let stores = files(&dir.path().join("store/days"), "store");
+    let mut bytes = fs::read(&stores[0]).unwrap();
+    let length = bytes.len();
+    bytes[length / 8..length / 2].fill(0xff);
+    fs::write(&stores[0], bytes).unwrap();
+
+    let store = Store::open(settings(&dir)).unwrap();
+    let mut writer = store.writer(60).unwrap();
+    let everything = crate::Query::parse("", NOW).unwrap();
+    let search = || store.search(&crate::Search::newest(&everything, 1000));
+    assert_eq!(search().unwrap_err().class(), crate::Class::Internal);
+    assert_eq!(store.stats().suspect, 1);
+    assert_eq!(search().unwrap().total, 40);
+    assert!(matches!(writer.retain(NOW), Err(Error::Damaged { .. })));
+    drop(writer);
+    let mut writer = store.writer(60).unwrap();
+    feed(&mut writer, &log, 10).unwrap();
+    assert_eq!(search().unwrap().total, 60);
+    assert_eq!((store.stats().damaged, store.stats().suspect), (1, 0));
+    writer.retain(NOW).unwrap();
+}
+
+#[test]
 fn a_clean_stop_is_not_verified_and_an_unclean_one_is() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(3);

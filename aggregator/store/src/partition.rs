@@ -9,6 +9,7 @@ use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -18,10 +19,11 @@ use tantivy::{
     directory::MmapDirectory,
     indexer::{IndexWriter, IndexWriterOptions, LogMergePolicy},
 };
+use tracing::warn;
 
 use crate::{
     day::Day,
-    error::Error,
+    error::{Class, Error},
     evidence::{Appender, Evidence},
     schema::{FIELDS, VERSION, tokenizers},
 };
@@ -78,6 +80,8 @@ pub(crate) struct Partition {
     index: Index,
     reader: IndexReader,
     mark: Mutex<Mark>,
+    /// It failed a search: left out of the next ones until it was read in full.
+    suspect: AtomicBool,
 }
 
 impl Partition {
@@ -131,7 +135,7 @@ impl Partition {
             .doc_store_cache_num_blocks(8)
             .try_into()
             .map_err(failed("open"))?;
-        Ok(Self { name, dir, evidence, index, reader, mark: Mutex::new(mark) })
+        Ok(Self { name, dir, evidence, index, reader, mark: Mutex::new(mark), suspect: AtomicBool::new(false) })
     }
 
     /// Reads all of it, and fails if a file is not what was written.
@@ -148,6 +152,28 @@ impl Partition {
 
     pub(crate) fn searcher(&self) -> Searcher {
         self.reader.searcher()
+    }
+
+    /// Reads from it. If that fails, or the engine panics on what it reads, the index becomes suspect.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Self) -> Result<T, Error>) -> Result<T, Error> {
+        let panicked =
+            |_| Err(Error::Damaged { index: self.name.to_string(), what: "the engine panicked on it".into() });
+        let result = catch_unwind(AssertUnwindSafe(|| read(self))).unwrap_or_else(panicked);
+        if let Err(error) = &result
+            && error.class() == Class::Internal
+        {
+            warn!(index = %self.name, %error, "an index failed a search: it is left out until it was read in full");
+            self.suspect.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn clear(&self) {
+        self.suspect.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn mark(&self) -> Mark {

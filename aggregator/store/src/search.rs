@@ -94,10 +94,13 @@ pub(crate) fn run(catalog: &Catalog, search: &Search<'_>) -> Result<Found, Error
         counters: search.count_by.iter().map(|field| Counter::new(field)).collect::<Result<_, _>>()?,
     };
     let mut searchers = Vec::new();
-    for partition in catalog.snapshot() {
-        let searcher = partition.searcher();
-        pass.index(searchers.len(), &searcher)
-            .map_err(|failure| failure.name(|| Error::index("search", partition.name)))?;
+    for partition in catalog.readable() {
+        let searcher = partition.read(|partition| {
+            let searcher = partition.searcher();
+            pass.index(searchers.len(), &searcher)
+                .map_err(|failure| failure.name(|| Error::index("search", partition.name)))?;
+            Ok(searcher)
+        })?;
         searchers.push((partition, searcher));
     }
     let mut best = pass.best.into_sorted_vec();
@@ -108,7 +111,7 @@ pub(crate) fn run(catalog: &Catalog, search: &Search<'_>) -> Result<Found, Error
     let mut bytes = 0;
     for candidate in &best {
         let (partition, searcher) = &searchers[candidate.index];
-        let hit = hit::load(partition, searcher, candidate.document)?;
+        let hit = partition.read(|partition| hit::load(partition, searcher, candidate.document))?;
         bytes += hit.bytes;
         if bytes > MAX_BYTES && !hits.is_empty() {
             more = true;

@@ -7,7 +7,7 @@ use galen_proto::v1::{Event, EventId};
 use prost::Message;
 use tantivy::{
     DocAddress, DocSet, Searcher, TERMINATED,
-    query::{EnableScoring, Query as _},
+    query::{BooleanQuery, EnableScoring, Query as _},
 };
 use tokio::sync::watch;
 
@@ -36,6 +36,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Indexes now.
     pub indexes: u64,
+    /// Indexes that failed a search, and are left out until they were read in full.
+    pub suspect: u64,
     /// Events that were indexed in full.
     pub indexed: u64,
     /// Events that could not be decoded: kept with the reason.
@@ -91,10 +93,10 @@ impl Store {
     /// If an index fails.
     pub fn get(&self, id: &EventId) -> Result<Option<Event>, Error> {
         let Some((partition, searcher, address)) = self.find(id)? else { return Ok(None) };
-        let raw = hit::raw(&partition, &searcher, address)?;
+        let raw = partition.read(|partition| hit::raw(partition, &searcher, address))?;
         let mut event = match Event::decode(raw) {
             Ok(event) => event,
-            Err(_) => hit::load(&partition, &searcher, address)?.event,
+            Err(_) => partition.read(|partition| hit::load(partition, &searcher, address))?.event,
         };
         event.id = Some(id.clone());
         Ok(Some(event))
@@ -106,7 +108,7 @@ impl Store {
     /// If an index fails.
     pub fn raw(&self, id: &EventId) -> Result<Option<Bytes>, Error> {
         let Some((partition, searcher, address)) = self.find(id)? else { return Ok(None) };
-        hit::raw(&partition, &searcher, address).map(Some)
+        partition.read(|partition| hit::raw(partition, &searcher, address)).map(Some)
     }
 
     /// How the store is. Looks at every file: not for every request.
@@ -119,6 +121,7 @@ impl Store {
             events: partitions.iter().map(|partition| partition.searcher().num_docs()).sum(),
             bytes: partitions.iter().map(|partition| partition.bytes()).sum(),
             indexes: partitions.len() as u64,
+            suspect: partitions.iter().filter(|partition| partition.is_suspect()).count() as u64,
             indexed: counters.indexed.load(Ordering::Relaxed),
             unreadable: counters.unreadable.load(Ordering::Relaxed),
             partly: counters.partly.load(Ordering::Relaxed),
@@ -129,22 +132,25 @@ impl Store {
 
     fn find(&self, id: &EventId) -> Result<Option<(Arc<Partition>, Searcher, DocAddress)>, Error> {
         let query = by_id(id);
-        for partition in self.0.snapshot().into_iter().rev() {
-            let failed = || Error::index("search", partition.name);
+        for partition in self.0.readable().into_iter().rev() {
             let searcher = partition.searcher();
-            let weight = query.weight(EnableScoring::disabled_from_searcher(&searcher)).map_err(failed())?;
-            let mut found = None;
-            for (ord, segment) in (0..).zip(searcher.segment_readers()) {
-                let document = weight.scorer(segment, 1.0).map_err(failed())?.doc();
-                if document != TERMINATED {
-                    found = Some(DocAddress::new(ord, document));
-                    break;
-                }
-            }
-            if let Some(address) = found {
+            if let Some(address) = partition.read(|partition| first(&query, partition, &searcher))? {
                 return Ok(Some((partition, searcher, address)));
             }
         }
         Ok(None)
     }
+}
+
+/// The first document that matches.
+fn first(query: &BooleanQuery, partition: &Partition, searcher: &Searcher) -> Result<Option<DocAddress>, Error> {
+    let failed = || Error::index("search", partition.name);
+    let weight = query.weight(EnableScoring::disabled_from_searcher(searcher)).map_err(failed())?;
+    for (ord, segment) in (0..).zip(searcher.segment_readers()) {
+        let document = weight.scorer(segment, 1.0).map_err(failed())?.doc();
+        if document != TERMINATED {
+            return Ok(Some(DocAddress::new(ord, document)));
+        }
+    }
+    Ok(None)
 }

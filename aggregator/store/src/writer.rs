@@ -161,11 +161,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Drops what is older or more than is to be kept. `now` in nanoseconds since 1970-01-01 UTC.
+    /// Drops what is older or more than is to be kept. `now` in nanoseconds since 1970-01-01 UTC. Reads the indexes in
+    /// full that failed a search.
     ///
     /// # Errors
-    /// If the disk fails.
+    /// If the disk fails, or an index is damaged: it is aside then, and the next writer begins to build it again.
     pub fn retain(&mut self, now: i64) -> Result<(), Error> {
+        for suspect in self.catalog.snapshot().into_iter().filter(|partition| partition.is_suspect()) {
+            if let Err(error) = suspect.verify() {
+                self.close(&suspect)?;
+                self.catalog.put_aside(&suspect, &error)?;
+                return Err(error);
+            }
+            suspect.clear();
+        }
         let settings = &self.catalog.settings;
         let days = settings.retention.div_duration_f64(Duration::from_secs(86_400)).ceil() as i64;
         let (max_bytes, today) = (settings.max_bytes, Day::of(now));
