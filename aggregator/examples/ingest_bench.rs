@@ -8,6 +8,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
@@ -146,7 +147,8 @@ async fn drive(arguments: Arguments) -> Result<()> {
     }
     let events = (after - before) as f64;
     ensure!(events > 0.0 || senders == 0, "nothing was acknowledged");
-    println!(
+    writeln!(
+        std::io::stdout(),
         "agents {} (sending {senders}), batch {} x {} B: {:.0} events/s, CPU {:.2} s (user {user:.2}, system {system:.2}) in {took:.1} s, \
          {:.0} events per core-second, RSS {resident} MiB (peak {peak} MiB)",
         arguments.agents,
@@ -155,7 +157,7 @@ async fn drive(arguments: Arguments) -> Result<()> {
         events / took,
         user + system,
         events / (user + system),
-    );
+    )?;
     Ok(())
 }
 

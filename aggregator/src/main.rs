@@ -1,42 +1,15 @@
 //! `galen-aggregator`: arguments, settings, run, exit code.
 
-use std::{path::PathBuf, pin::pin, process::ExitCode};
+use std::{pin::pin, process::ExitCode};
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use galen_aggregator::{Config, Settings, config::ENV_PREFIX};
 use galen_runtime::{Drained, Supervisor, config, signal, telemetry};
 
-/// Collects the events of Galen's agents, keeps them, and answers questions about them.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// Settings, as TOML.
-    #[arg(long, global = true, value_name = "FILE", env = "GALEN_AGGREGATOR_CONFIG")]
-    config: Option<PathBuf>,
-    /// One setting, such as `listen.grpc=127.0.0.1:7400`. May be repeated; goes before the file.
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = assignment)]
-    settings: Vec<(String, String)>,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
+mod arguments;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Show or check settings.
-    #[command(subcommand)]
-    Config(ConfigCommand),
-}
-
-#[derive(Subcommand)]
-enum ConfigCommand {
-    /// Read the settings as a start would, and say what is wrong.
-    Check,
-    /// Print every setting with its default.
-    Defaults,
-    /// Print the JSON schema of the settings.
-    Schema,
-}
+use arguments::{Arguments, Command, ConfigCommand};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -100,11 +73,6 @@ async fn serve(settings: Settings) -> Result<ExitCode> {
         (None, Drained::Complete | Drained::TimedOut { .. }) => ExitCode::SUCCESS,
         (Some(_), _) => ExitCode::FAILURE,
     })
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn print(text: &str) -> Result<()> {
