@@ -72,6 +72,7 @@ pub struct Agent {
     buffer: Buffer,
     recorder: Recorder,
     statuses: Statuses,
+    ticker: Ticker,
     metrics: prometheus::Registry,
     shutdown_deadline: Duration,
     /// In the order of draining.
@@ -149,7 +150,7 @@ impl Agent {
 
         tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "agent runs");
         let shutdown_deadline = settings.config.shutdown_deadline.0;
-        Ok(Self { buffer, recorder, statuses, metrics, shutdown_deadline, tracers, recording, delivery })
+        Ok(Self { buffer, recorder, statuses, ticker, metrics, shutdown_deadline, tracers, recording, delivery })
     }
 
     pub fn buffer(&self) -> &Buffer {
@@ -162,6 +163,11 @@ impl Agent {
 
     pub fn statuses(&self) -> &Statuses {
         &self.statuses
+    }
+
+    /// The tick that the tracers share.
+    pub fn ticker(&self) -> Ticker {
+        self.ticker.clone()
     }
 
     /// What the tracers of the metrics role collect.

@@ -21,7 +21,9 @@ impl Drop for Running {
 
 /// Starts it, reads its log up to the line that says that it runs, ends it by SIGTERM: the log, and its exit code.
 fn run_and_end(mut command: Command, data: &Path) -> (Vec<String>, Option<i32>) {
-    command.args(["--set", "aggregator.endpoint=http://127.0.0.1:1", "--set"]).arg(format!("data_dir={}", data.display()));
+    command
+        .args(["--set", "aggregator.endpoint=http://127.0.0.1:1", "--set"])
+        .arg(format!("data_dir={}", data.display()));
     let mut running = Running(command.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = Vec::new();
     let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines().map(Result::unwrap);
@@ -78,7 +80,9 @@ fn without_btf_tracefs_and_bpffs_it_says_each_in_a_line_and_goes_on() {
     command.args(["--mount", "sh", "-c", script, AGENT]);
     let (log, code) = run_and_end(command, data.path());
     assert_eq!(code, Some(0), "{log:#?}");
-    for (missing, works) in [("no BTF", "still detected"), ("no tracefs", "still work"), ("no bpffs", "still works")] {
+    for (missing, works) in
+        [("no BTF at", "still detected"), ("no tracefs at", "still work"), ("no bpffs at", "still works")]
+    {
         let lines: Vec<_> = log.iter().filter(|line| line.contains(missing)).collect();
         assert_eq!(lines.len(), 1, "{missing}: {log:#?}");
         assert!(lines[0].contains(works), "{lines:?}");

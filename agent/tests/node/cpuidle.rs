@@ -1,20 +1,21 @@
 use galen_agent::{cgroup::Version, tracers::Shipped};
 use galen_proto::v1::{Event, EventKind};
 
-use crate::support::{Cgroup, TestAgent, cpu_roots, data};
+use crate::support::{Cgroup, TestAgent, agent_that_has_looked, cpu_roots, data};
 
-/// Low thresholds, because other tests want the same CPUs; only the cgroups of this process.
-async fn agent(include: &str) -> TestAgent {
-    TestAgent::start::<Shipped>(&[
+/// Low thresholds, because other tests want the same CPUs; only the cgroups of one test.
+async fn agent(include: &str, more: &[(&str, &str)]) -> TestAgent {
+    let include_setting = format!("['^/galen-test-{}-{include}']", std::process::id());
+    let settings = [
         ("tracers.cpuidle.window", "2s"),
         ("tracers.cpuidle.run_tracing_tool_timeout", "1s"),
         ("tracers.cpuidle.user_threshold", "4"),
         ("tracers.cpuidle.delta_user_threshold", "3"),
-        ("tracers.cpuidle.include", &format!("['^/galen-test-{}-{include}']", std::process::id())),
+        ("tracers.cpuidle.include", include_setting.as_str()),
         ("tracers.memburst.enabled", "false"),
         ("tracers.oom.enabled", "false"),
-    ])
-    .await
+    ];
+    agent_that_has_looked::<Shipped>(include, &[&settings[..], more].concat()).await
 }
 
 fn create(version: Version, name: &str) -> Option<Cgroup> {
@@ -37,11 +38,11 @@ async fn is_caught(agent: &TestAgent, cgroup: &str) -> (Event, Event) {
 
 #[tokio::test]
 async fn a_burst_in_a_new_cgroup_of_version_1_is_caught_and_lies_in_the_local_file_too() {
-    let Some(before) = create(Version::V1, "v1") else { return };
-    let test = agent("v1").await;
-    before.set("cpu.cfs_quota_us", "50000");
-    let _spinning = before.spin();
-    let (trigger, capture) = is_caught(&test, &before.path).await;
+    let test = agent("v1", &[]).await;
+    let Some(cgroup) = create(Version::V1, "v1") else { return };
+    cgroup.set("cpu.cfs_quota_us", "50000");
+    let _spinning = cgroup.spin();
+    let (trigger, capture) = is_caught(&test, &cgroup.path).await;
     assert_eq!(data(&trigger)["capacity_cpus"], 0.5);
     assert_eq!(data(&trigger)["cgroup_version"], 1);
 
@@ -57,25 +58,32 @@ async fn a_burst_in_a_new_cgroup_of_version_1_is_caught_and_lies_in_the_local_fi
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["id"], format!("test/{:016x}/1", queue.epoch));
-    assert_eq!((lines[0]["run_id"].as_str(), lines[1]["kind"].as_str()), (Some(trigger.run_id.as_str()), Some("capture")));
+    assert_eq!(
+        (lines[0]["run_id"].as_str(), lines[1]["kind"].as_str()),
+        (Some(trigger.run_id.as_str()), Some("capture"))
+    );
     let profile = std::fs::read(dir.join(lines[1]["attachments"][0]["file"].as_str().unwrap())).unwrap();
     assert_eq!(profile, capture.attachments[0].content);
 }
 
 #[tokio::test]
 async fn a_burst_in_a_cgroup_of_version_2_is_caught() {
+    let agent = agent("v2", &[]).await;
     let Some(cgroup) = create(Version::V2, "v2") else { return };
-    let agent = agent("v2").await;
     let _spinning = cgroup.spin();
     let (trigger, _) = is_caught(&agent, &cgroup.path).await;
     assert_eq!(data(&trigger)["cgroup_version"], 2);
 }
 
 #[tokio::test]
-async fn a_burst_in_a_cgroup_that_did_not_exist_when_the_agent_started_is_caught() {
-    let agent = agent("late").await;
-    // Told by a tick: the cgroup is made after the agent has looked.
-    let Some(cgroup) = create(Version::V1, "late") else { return };
+async fn a_burst_in_a_cgroup_that_was_there_before_the_agent_is_caught() {
+    let Some(cgroup) = create(Version::V1, "before") else { return };
+    let agent = agent("before", &[]).await;
+    // What it did before it burst has to be known for about a second.
+    let mut ticker = agent.agent.ticker();
+    for _ in 0..2 {
+        ticker.tick().await;
+    }
     let _spinning = cgroup.spin();
     is_caught(&agent, &cgroup.path).await;
 }
@@ -83,8 +91,8 @@ async fn a_burst_in_a_cgroup_that_did_not_exist_when_the_agent_started_is_caught
 #[tokio::test]
 async fn what_runs_in_a_nested_cgroup_is_the_containers() {
     let id = "c0ffee".repeat(10) + "c0de";
+    let agent = agent("nested", &[]).await;
     let Some(inner) = create(Version::V1, &format!("nested/{id}/inner/most")) else { return };
-    let agent = agent("nested").await;
     let _spinning = inner.spin();
     let container = inner.path.strip_suffix("/inner/most").unwrap();
     let (trigger, _) = is_caught(&agent, container).await;
@@ -95,8 +103,8 @@ async fn what_runs_in_a_nested_cgroup_is_the_containers() {
 
 #[tokio::test]
 async fn of_plain_cgroups_above_each_other_the_one_that_runs_is_blamed() {
+    let agent = agent("plain", &[]).await;
     let Some(inner) = create(Version::V1, "plain/outer/inner") else { return };
-    let agent = agent("plain").await;
     let _spinning = inner.spin();
     let (trigger, _) = is_caught(&agent, &inner.path).await;
     assert!(agent.events().iter().all(|event| event.run_id == trigger.run_id));
@@ -104,19 +112,14 @@ async fn of_plain_cgroups_above_each_other_the_one_that_runs_is_blamed() {
 
 #[tokio::test]
 async fn every_cgroup_that_bursts_is_told_and_what_finds_no_room_is_counted() {
-    let names = ["many/a", "many/b", "many/c"];
-    let Some(cgroups) = names.iter().map(|name| create(Version::V1, name)).collect::<Option<Vec<_>>>() else { return };
-    let include = format!("['^/galen-test-{}-many/']", std::process::id());
-    let test = TestAgent::start::<Shipped>(&[
-        ("tracers.cpuidle.window", "2s"),
+    let more = [
         ("tracers.cpuidle.run_tracing_tool_timeout", "30s"),
         ("tracers.cpuidle.user_threshold", "80"),
         ("tracers.cpuidle.max_concurrent_captures", "2"),
-        ("tracers.cpuidle.include", &include),
-        ("tracers.memburst.enabled", "false"),
-        ("tracers.oom.enabled", "false"),
-    ])
-    .await;
+    ];
+    let test = agent("many", &more).await;
+    let names = ["many/a", "many/b", "many/c"];
+    let Some(cgroups) = names.iter().map(|name| create(Version::V1, name)).collect::<Option<Vec<_>>>() else { return };
     let spin = |cgroup: &Cgroup| {
         cgroup.set("cpu.cfs_quota_us", "10000");
         cgroup.spin()

@@ -9,7 +9,7 @@ use galen_agent::{containers::Containers, tracers::Shipped};
 use galen_proto::v1::EventKind;
 use tempfile::TempDir;
 
-use crate::support::{TestAgent, data, until};
+use crate::support::{agent_that_has_looked, data, until};
 
 /// Ends the daemon, and with it its containers, mounts and cgroups, when dropped.
 struct Daemon {
@@ -20,7 +20,8 @@ struct Daemon {
 impl Daemon {
     /// `None`, said, where docker is not installed.
     fn start() -> Option<Self> {
-        let installed = |program: &str| Command::new("which").arg(program).output().is_ok_and(|found| found.status.success());
+        let installed =
+            |program: &str| Command::new("which").arg(program).output().is_ok_and(|found| found.status.success());
         if !installed("dockerd") || !installed("busybox") {
             eprintln!("SKIPPED: this test needs the packages docker.io and busybox-static");
             return None;
@@ -78,16 +79,16 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
     until("docker answers", || daemon.docker(&["version"]).is_some()).await;
     daemon.import_busybox();
     let socket = daemon.socket();
-    let test = TestAgent::start::<Shipped>(&[
+    let settings = [
         ("containers.docker_socket", socket.to_str().unwrap()),
         ("tracers.cpuidle.window", "2s"),
         ("tracers.cpuidle.run_tracing_tool_timeout", "1s"),
         ("tracers.cpuidle.user_threshold", "50"),
-        ("tracers.cpuidle.include", "['^/docker/']"),
+        ("tracers.cpuidle.include", "['^/docker/', '-docker-sentinel$']"),
         ("tracers.memburst.enabled", "false"),
         ("tracers.oom.enabled", "false"),
-    ])
-    .await;
+    ];
+    let test = agent_that_has_looked::<Shipped>("docker", &settings).await;
     let run = ["run", "--detach", "--name", "burner", "--network=none", "--cpus=0.3", "--label", "team=blue"];
     let id = daemon.docker(&[&run[..], &["galen-test", "sh", "-c", "while :; do :; done"]].concat());
     let id = id.expect("the container cannot be started");

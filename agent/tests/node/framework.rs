@@ -120,7 +120,8 @@ async fn a_tracer_that_fails_is_started_again_and_touches_no_other() {
     assert_eq!(status(&agent, "fails").last_error, "no luck");
 
     // A part that panics counts as a failure, and neither the run nor anybody else notices.
-    until("others go on", || status(&agent, "part_panics").triggers >= 2 && status(&agent, "returns").triggers >= 2).await;
+    until("others go on", || status(&agent, "part_panics").triggers >= 2 && status(&agent, "returns").triggers >= 2)
+        .await;
     let part = status(&agent, "part_panics");
     assert_eq!((part.failures, part.last_error.as_str()), (1, "panic: in a part"));
     assert_eq!(status(&agent, "returns").failures, 0);
@@ -168,5 +169,8 @@ fn a_wrong_setting_is_refused_with_its_file_line_key_and_the_nearest_right_one()
         refused("[tracers.cpuidle]\nfrequency = 0\n"),
         "1: `tracers.cpuidle`: `frequency` is 0: it must be from 1 to 10000"
     );
-    assert_eq!(refused("[aggregator]\nendpoint = 'http://10.0.0.1:7400'\n").split(':').next(), Some("`aggregator.endpoint`"));
+    assert_eq!(
+        refused("[aggregator]\nendpoint = 'http://10.0.0.1:7400'\n").split(':').next(),
+        Some("`aggregator.endpoint`")
+    );
 }

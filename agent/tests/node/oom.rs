@@ -17,11 +17,13 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
             "memory.max"
         }
     };
-    let test = TestAgent::start::<Shipped>(&[("tracers.cpuidle.enabled", "false"), ("tracers.memburst.enabled", "false")]).await;
-    // Attached once its support is told as such, and the program listed by the kernel.
+    let test =
+        TestAgent::start::<Shipped>(&[("tracers.cpuidle.enabled", "false"), ("tracers.memburst.enabled", "false")])
+            .await;
+    // The kernel lists the link of an attached program with the descriptor that holds it.
     until("the program is attached", || {
         let programs = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
-        programs.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).any(|info| info.contains("link_type:\ttracing"))
+        programs.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).any(|info| info.contains("mark_victim"))
     })
     .await;
     let cgroup = Cgroup::create(&[root], "oom");

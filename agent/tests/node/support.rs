@@ -20,45 +20,48 @@ use tokio::time::Instant;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A cgroup at one path in several hierarchies. Removed when dropped, with what runs in it.
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     directories: Vec<PathBuf>,
-    pub path: String,
+    pub(crate) path: String,
 }
 
 impl Cgroup {
     /// `name` is a path below the root; this process's id makes its first part unique.
-    pub fn create(roots: &[&Path], name: &str) -> Self {
+    pub(crate) fn create(roots: &[&Path], name: &str) -> Self {
         let path = format!("/galen-test-{}-{name}", std::process::id());
         let mut directories = Vec::new();
         for root in roots {
             let mut directory = root.to_path_buf();
             for part in path.split('/').filter(|part| !part.is_empty()) {
                 directory.push(part);
-                if fs::create_dir(&directory).is_ok() {
-                    directories.push(directory.clone());
-                }
+                // A part may be shared with another cgroup of the test: the last of them removes it.
+                let _ = fs::create_dir(&directory);
+                directories.push(directory.clone());
             }
         }
         Self { directories, path }
     }
 
-    pub fn set(&self, file: &str, value: &str) {
-        let directories = self.directories.iter().filter(|directory| directory.join(file).exists());
-        for directory in directories.filter(|directory| directory.to_string_lossy().ends_with(&self.path)) {
+    pub(crate) fn set(&self, file: &str, value: &str) {
+        for directory in self.own().filter(|directory| directory.join(file).exists()) {
             fs::write(directory.join(file), value).unwrap();
         }
     }
 
     /// Starts a program in it.
-    pub fn start(&self, script: &str) -> Process {
-        let own = self.directories.iter().filter(|directory| directory.to_string_lossy().ends_with(&self.path));
-        let join: String = own.map(|directory| format!("echo $$ > {}/cgroup.procs; ", directory.display())).collect();
+    pub(crate) fn start(&self, script: &str) -> Process {
+        let join: String =
+            self.own().map(|directory| format!("echo $$ > {}/cgroup.procs; ", directory.display())).collect();
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{join} {script}")]).stdout(Stdio::null()).stderr(Stdio::null());
         Process(command.spawn().unwrap())
     }
 
-    pub fn spin(&self) -> Process {
+    fn own(&self) -> impl Iterator<Item = &PathBuf> {
+        self.directories.iter().filter(|directory| directory.to_string_lossy().ends_with(&self.path))
+    }
+
+    pub(crate) fn spin(&self) -> Process {
         self.start("while :; do :; done")
     }
 }
@@ -67,18 +70,36 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         let until = std::time::Instant::now() + Duration::from_secs(10);
         for directory in self.directories.iter().rev() {
-            while directory.exists() && fs::remove_dir(directory).is_err() && std::time::Instant::now() < until {
-                for pid in fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default().lines() {
+            let members = || fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            while !members().is_empty() && std::time::Instant::now() < until {
+                for pid in members().lines() {
                     let _ = Command::new("kill").args(["-9", pid]).status();
                 }
-                std::thread::yield_now();
             }
+            let _ = fs::remove_dir(directory);
         }
     }
 }
 
+/// An agent that has looked at the cgroups, so that what comes later is new to it. `include` begins the paths that it
+/// watches, after `/galen-test-PID-`.
+pub(crate) async fn agent_that_has_looked<S: TracerSet>(include: &str, settings: &[(&str, &str)]) -> TestAgent {
+    let hierarchies = hierarchies();
+    let (_, root) = hierarchies.cpu_usage().next().expect("no hierarchy tells CPU usage");
+    let sentinel = Cgroup::create(&[root], &format!("{include}-sentinel"));
+    let test = TestAgent::start::<S>(settings).await;
+    let its_files = sentinel.directories[0].clone();
+    until("the agent has looked at the cgroups", || {
+        let open =
+            fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        open.into_iter().any(|file| file.starts_with(&its_files))
+    })
+    .await;
+    test
+}
+
 /// A child that is killed when dropped.
-pub struct Process(pub Child);
+pub(crate) struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -88,22 +109,26 @@ impl Drop for Process {
 }
 
 /// An agent in a directory of its own, without an aggregator.
-pub struct TestAgent {
-    pub agent: Agent,
-    pub dir: TempDir,
+pub(crate) struct TestAgent {
+    pub(crate) agent: Agent,
+    pub(crate) dir: TempDir,
 }
 
 impl TestAgent {
-    pub async fn start<S: TracerSet>(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start<S: TracerSet>(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let own = [("data_dir", dir.path().to_str().unwrap()), ("aggregator.endpoint", "http://127.0.0.1:1"), ("node", "test")];
+        let own = [
+            ("data_dir", dir.path().to_str().unwrap()),
+            ("aggregator.endpoint", "http://127.0.0.1:1"),
+            ("node", "test"),
+        ];
         let all = own.iter().chain(settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let settings = Settings::<S>::load(None, &all.collect::<Vec<_>>()).unwrap();
         Self { agent: Agent::start(settings).await.unwrap(), dir }
     }
 
     /// Every event in the buffer.
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         let buffer = self.agent.buffer();
         let queue = buffer.queues().pop().unwrap();
         let read = buffer.read(queue.epoch, queue.first_unacked, 10_000, 64 << 20).unwrap();
@@ -111,7 +136,7 @@ impl TestAgent {
     }
 
     /// The first event that is looked for, once it is there.
-    pub async fn event(&self, what: &str, is_it: impl Fn(&Event) -> bool) -> Event {
+    pub(crate) async fn event(&self, what: &str, is_it: impl Fn(&Event) -> bool) -> Event {
         let mut durable = self.agent.buffer().durable();
         let until = Instant::now() + DEADLINE;
         loop {
@@ -120,19 +145,23 @@ impl TestAgent {
             }
             if tokio::time::timeout_at(until, durable.changed()).await.is_err() {
                 let had: Vec<_> = self.events().into_iter().map(|event| event.summary).collect();
-                panic!("no {what} within {DEADLINE:?}; events: {had:?}; tracers: {:?}", self.agent.statuses().snapshot());
+                panic!(
+                    "no {what} within {DEADLINE:?}; events: {had:?}; tracers: {:?}",
+                    self.agent.statuses().snapshot()
+                );
             }
         }
     }
 
-    pub async fn kind_in(&self, kind: EventKind, cgroup: &str) -> Event {
-        let is_it = |event: &Event| event.kind() == kind && event.container.as_ref().is_some_and(|c| c.cgroup == cgroup);
+    pub(crate) async fn kind_in(&self, kind: EventKind, cgroup: &str) -> Event {
+        let is_it =
+            |event: &Event| event.kind() == kind && event.container.as_ref().is_some_and(|c| c.cgroup == cgroup);
         self.event(&format!("{kind:?} in {cgroup}"), is_it).await
     }
 }
 
 /// Waits until `done`, looking again and again.
-pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !done() {
         assert!(Instant::now() < until, "not within {DEADLINE:?}: {what}");
@@ -140,16 +169,16 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-pub fn data(event: &Event) -> serde_json::Value {
+pub(crate) fn data(event: &Event) -> serde_json::Value {
     serde_json::from_slice(&event.data).unwrap()
 }
 
-pub fn hierarchies() -> Hierarchies {
+pub(crate) fn hierarchies() -> Hierarchies {
     Hierarchies::detect().unwrap()
 }
 
 /// The roots in which a cgroup of this version has to be to be accounted and limited; says so if there are none.
-pub fn cpu_roots(version: Version) -> Option<Vec<PathBuf>> {
+pub(crate) fn cpu_roots(version: Version) -> Option<Vec<PathBuf>> {
     let hierarchies = hierarchies();
     let roots: Vec<PathBuf> = match version {
         Version::V1 => [hierarchies.cpu, hierarchies.cpuacct].into_iter().flatten().collect(),

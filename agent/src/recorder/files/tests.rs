@@ -99,7 +99,8 @@ struct SmallDisk(tempfile::TempDir);
 impl SmallDisk {
     fn mount() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "galen-test"]).arg(dir.path()).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "galen-test"]).arg(dir.path()).status();
         assert!(mounted.unwrap().success(), "this test mounts a tmpfs, so it needs root");
         Self(dir)
     }

@@ -24,7 +24,8 @@ use crate::{
     host::Environment,
 };
 
-/// How old the known limits of a cgroup may be, if it uses more than [`BUSY`] CPUs, and if not.
+/// How old the known limits of a cgroup may be, if it uses more than [`BUSY`] CPUs, and if not. Those of a busy new one
+/// are read each tick, because runtimes set them after the cgroup is there.
 const FRESH_BUSY: Duration = Duration::from_secs(5);
 const FRESH_IDLE: Duration = Duration::from_secs(60);
 const BUSY: f64 = 0.01;
@@ -77,6 +78,7 @@ struct Candidate {
     meter: Meter,
     history: History,
     capacity: Option<(Duration, Capacity)>,
+    new_until: Duration,
 }
 
 impl Watch {
@@ -132,7 +134,8 @@ impl Watch {
                         Ok(meter) => {
                             self.containers.prefetch(&path);
                             let history = History::new(self.settings.window, absent_at);
-                            watched.candidates.insert(path, Candidate { meter, history, capacity: None });
+                            let new_until = now + self.settings.window * 3;
+                            watched.candidates.insert(path, Candidate { meter, history, capacity: None, new_until });
                         }
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => {
@@ -153,7 +156,11 @@ impl Watch {
             let Ok(usage) = candidate.meter.read() else { return false };
             candidate.history.push(now, usage);
             let cpus = candidate.history.cpus();
-            let fresh = if cpus > BUSY { FRESH_BUSY } else { FRESH_IDLE };
+            let fresh = match cpus > BUSY {
+                true if now < candidate.new_until => Duration::ZERO,
+                true => FRESH_BUSY,
+                false => FRESH_IDLE,
+            };
             let capacity = match candidate.capacity {
                 Some((read, capacity)) if now.saturating_sub(read) < fresh => capacity,
                 _ => {

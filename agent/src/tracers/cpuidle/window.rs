@@ -1,13 +1,17 @@
 //! The last two windows of one cgroup's CPU time.
 //!
 //! Counters are sampled about once a second; between samples usage is taken as even, so that a window is exactly as
-//! long as it is set to, however late a tick came. A cgroup that was born while it was watched used nothing before; of
-//! one that was there already, nothing can be said until two windows are full. A counter that runs back begins anew.
+//! long as it is set to, however late a tick came. A cgroup that was born while it was watched used nothing before. One
+//! that was there already is judged once a window and [`LEAST_BEFORE`] are known: what is known of the older window
+//! stands for all of it, so that a burst soon after the agent's start is seen. A counter that runs back begins anew.
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::rule::{Percentages, Reading};
 use crate::cgroup::{Capacity, Usage};
+
+/// How much of the older window must be known: about a tick, which may come early.
+const LEAST_BEFORE: Duration = Duration::from_millis(900);
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -59,11 +63,17 @@ impl History {
         self.rate(start, *now).map_or(0.0, |rate| rate.user + rate.system)
     }
 
-    /// In percent of the capacity; `None` until both windows are known.
+    /// In percent of the capacity; `None` until enough is known.
     pub(super) fn reading(&self, capacity: Capacity) -> Option<Reading> {
         let (now, _) = *self.samples.back()?;
         let middle = now.checked_sub(self.window)?;
-        let start = middle.checked_sub(self.window)?;
+        let mut start = middle.saturating_sub(self.window);
+        if !self.from_birth {
+            start = start.max(self.samples.front()?.0);
+            if middle.checked_sub(start)? < LEAST_BEFORE {
+                return None;
+            }
+        }
         let current = self.rate(middle, now)?.percent_of(capacity);
         let previous = self.rate(start, middle)?.percent_of(capacity);
         let delta = Percentages {

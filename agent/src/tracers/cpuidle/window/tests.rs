@@ -26,15 +26,28 @@ fn burst(time: f64, start: f64, length: f64) -> f64 {
 }
 
 #[test]
-fn nothing_is_said_of_an_old_cgroup_before_two_windows_are_full() {
+fn of_an_old_cgroup_nothing_is_said_before_a_window_and_a_tick_are_known() {
     let mut history = History::new(WINDOW, None);
-    for second in 100..=109u64 {
+    for second in 100..=105u64 {
         history.push(Duration::from_secs(second), user(second as f64));
         assert_eq!(history.reading(one_cpu()), None, "{second}");
     }
-    history.push(Duration::from_secs(110), user(110.0));
-    let reading = history.reading(one_cpu()).unwrap();
-    assert!((reading.now.user - 100.0).abs() < 1e-9 && reading.delta.user.abs() < 1e-9);
+    for second in 106..=120u64 {
+        history.push(Duration::from_secs(second), user(second as f64));
+        let reading = history.reading(one_cpu()).unwrap();
+        assert!((reading.now.user - 100.0).abs() < 1e-9 && reading.delta.user.abs() < 1e-9, "{second}");
+    }
+}
+
+#[test]
+fn a_burst_a_second_after_an_old_cgroup_was_first_seen_fires() {
+    let mut history = History::new(WINDOW, None);
+    let mut fired = false;
+    for second in 0..=8u64 {
+        history.push(Duration::from_secs(100 + second), user(burst(second as f64, 1.0, 100.0)));
+        fired |= history.reading(one_cpu()).is_some_and(|reading| judge(&THRESHOLDS, &reading).is_some());
+    }
+    assert!(fired);
 }
 
 #[test]
