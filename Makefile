@@ -24,7 +24,7 @@ release: ## Build the three programs as they are shipped
 	@scripts/bootstrap.sh build
 	RUSTFLAGS="$(release_flags)" cargo build --release --locked -p galen-agent -p galen-aggregator -p galen-cli
 
-test: ## Run all tests; as root, or those that need the kernel skip themselves. ARGS go to cargo test
+test: ## Run all tests; those that need root use sudo, or are left out and named. ARGS go to cargo test
 	@scripts/bootstrap.sh test
 	scripts/test.sh $(ARGS)
 
