@@ -26,7 +26,8 @@ impl<'a> Layers<'a> {
 
     /// Lays a TOML file over what is there.
     pub(super) fn file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let line_of = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
+        // By bytes: an offset that the parser gives need not be at a character's border.
+        let line_of = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
         let origin = |offset| Origin::File { path: path.into(), line: line_of(offset) };
         let syntax = |error: toml::de::Error| Error::Syntax {
             origin: origin(error.span().map_or(0, |span| span.start)),

@@ -212,3 +212,16 @@ fn the_schema_has_the_defaults_and_docs() {
     assert_eq!(grpc["default"], "127.0.0.1:7400");
     assert!(grpc["description"].as_str().unwrap().starts_with("Address for agents."));
 }
+
+#[test]
+fn no_text_makes_it_panic() {
+    let right = "node = \"größe\"\n[listen]\ntimeout = \"5s\"\n[tracers.\"ö\"]\nthreshold = 1.5 # ✓\n";
+    for end in 0..right.len() {
+        let cut = String::from_utf8_lossy(&right.as_bytes()[..end]).into_owned();
+        for garbage in ["", "=", "\"", "'''", "[", "]]", "\u{0}", "\u{fe0f}é", ".", "{", "1e999", "0x", "\\u"] {
+            let text = format!("{cut}{garbage}{}", right.get(end..).unwrap_or_default());
+            let _ = read(&text, &[], &[("node", &text), ("listen.max_connections", &text)]);
+            let _ = read(&text, &[], &[]);
+        }
+    }
+}
