@@ -211,9 +211,9 @@ fn spawn(supervisor: &Supervisor, name: &'static str, task: impl Future<Output =
 fn raise_open_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
-    if current.is_some_and(|current| current < wanted) {
-        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }) {
-            tracing::debug!(%error, "failed to raise the limit of open files");
-        }
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        tracing::debug!(%error, "failed to raise the limit of open files");
     }
 }

@@ -163,10 +163,11 @@ impl Containers {
     pub async fn resolve(&self, path: &str) -> v1::Container {
         if let Some((runtime, claim)) = self.claim(path) {
             let cached = self.shared.cache.lock().described.contains_key(claim.id);
-            if !cached && !claim.id.is_empty() {
-                if let Ok(Some(description)) = tokio::time::timeout(DEADLINE, runtime.describe(claim.id)).await {
-                    self.shared.cache.lock().insert(claim.id, description);
-                }
+            if !cached
+                && !claim.id.is_empty()
+                && let Ok(Some(description)) = tokio::time::timeout(DEADLINE, runtime.describe(claim.id)).await
+            {
+                self.shared.cache.lock().insert(claim.id, description);
             }
         }
         self.known(path)
@@ -182,10 +183,10 @@ impl Cache {
         if self.described.insert(id.to_owned(), description).is_none() {
             self.order.push_back(id.to_owned());
         }
-        if self.order.len() > CACHE {
-            if let Some(oldest) = self.order.pop_front() {
-                self.described.remove(&oldest);
-            }
+        if self.order.len() > CACHE
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.described.remove(&oldest);
         }
     }
 }

@@ -17,13 +17,16 @@ pub trait TracerSet: 'static {
     fn factories() -> Vec<Factory>;
 }
 
+/// A tracer with valid settings, its type erased.
+type Erased = Arc<dyn Configured>;
+
 /// Makes one tracer from its settings.
 #[derive(Clone, Copy)]
 pub struct Factory {
     pub name: &'static str,
     pub roles: Roles,
     schema: fn(&mut SchemaGenerator) -> Schema,
-    configure: fn(Option<&mut dyn erased_serde::Deserializer<'_>>) -> Result<Arc<dyn Configured>, erased_serde::Error>,
+    configure: fn(Option<&mut dyn erased_serde::Deserializer<'_>>) -> Result<Erased, erased_serde::Error>,
 }
 
 impl Factory {
@@ -35,11 +38,11 @@ impl Factory {
         (self.schema)(generator)
     }
 
-    pub(super) fn defaults(&self) -> Result<Arc<dyn Configured>, erased_serde::Error> {
+    pub(super) fn defaults(&self) -> Result<Erased, erased_serde::Error> {
         (self.configure)(None)
     }
 
-    pub(super) fn read<'de, D: de::Deserializer<'de>>(&self, settings: D) -> Result<Arc<dyn Configured>, D::Error> {
+    pub(super) fn read<'de, D: de::Deserializer<'de>>(&self, settings: D) -> Result<Erased, D::Error> {
         let mut settings = <dyn erased_serde::Deserializer<'_>>::erase(settings);
         // The lines that follow repeat the key, which the caller knows.
         let first_line = |error: erased_serde::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
@@ -47,7 +50,7 @@ impl Factory {
     }
 }
 
-/// A tracer with valid settings, its type erased.
+/// What is left of a tracer's type.
 pub(crate) trait Configured: erased_serde::Serialize + Send + Sync {
     fn name(&self) -> &'static str;
     fn enabled(&self) -> bool;
@@ -68,7 +71,7 @@ struct Of<T: Tracer> {
 /// From the given section, or from the defaults.
 fn configure<T: Tracer>(
     section: Option<&mut dyn erased_serde::Deserializer<'_>>,
-) -> Result<Arc<dyn Configured>, erased_serde::Error> {
+) -> Result<Erased, erased_serde::Error> {
     let raw: T::Raw = match section {
         Some(section) => erased_serde::deserialize(section)?,
         None => T::Raw::default(),

@@ -1,5 +1,7 @@
 //! The agent on the machine it runs on: real cgroups, BPF programs, containers and kills. As root.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
+
 mod binary;
 mod cpuidle;
 mod docker;

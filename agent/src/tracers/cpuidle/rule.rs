@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn each_rule_needs_the_level_and_the_increase_strictly() {
-        // (user level, delta), (system level, delta), rules met
-        let cases: [((f64, f64), (f64, f64), &[Rule]); 12] = [
+        type LevelAndDelta = (f64, f64);
+        let cases: [(LevelAndDelta, LevelAndDelta, &[Rule]); 12] = [
             ((75.1, 45.1), (0.0, 0.0), &[Rule::User]),
             ((75.0, 50.0), (0.0, 0.0), &[]),
             ((80.0, 45.0), (0.0, 0.0), &[]),

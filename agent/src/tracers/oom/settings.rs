@@ -1,7 +1,5 @@
 //! `[tracers.oom]`.
 
-use std::convert::Infallible;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,10 +29,8 @@ impl RawSettings for Raw {
 #[derive(Debug, Clone, Copy)]
 pub struct Settings;
 
-impl TryFrom<Raw> for Settings {
-    type Error = Infallible;
-
-    fn try_from(_: Raw) -> Result<Self, Infallible> {
-        Ok(Self)
+impl From<Raw> for Settings {
+    fn from(_: Raw) -> Self {
+        Self
     }
 }
