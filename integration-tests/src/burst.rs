@@ -22,9 +22,8 @@ impl Burst {
     /// Begins to spin on `threads` threads in the new CPU cgroup `path`, for `length` at most.
     pub fn start(path: &str, threads: usize, length: Duration, log: std::path::PathBuf) -> Result<Self> {
         let cgroup = Cgroup::cpu(path)?;
-        let seconds = length.as_secs_f64().to_string();
-        let mut arguments = vec!["--threads".to_owned(), threads.to_string(), "--seconds".to_owned(), seconds];
-        arguments.extend(["--cgroup".to_owned(), crate::cgroup::cpu_root().join(path.trim_start_matches('/')).display().to_string()]);
+        let mut arguments = vec![format!("--threads={threads}"), format!("--seconds={}", length.as_secs_f64())];
+        arguments.extend(cgroup.folders.iter().map(|folder| format!("--cgroup={}", folder.display())));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let process = Process::start(&program("galen-test-burst")?, &arguments, log)?;
         Ok(Self { _process: process, cgroup })

@@ -43,7 +43,8 @@ impl Aggregator {
     /// Starts it on the data in `dir`, on the ports it had there before, if any, and waits until it answers.
     pub async fn start(dir: &Path, settings: &[&str]) -> Result<Self> {
         let written = dir.join("data/addresses.json");
-        let before: Option<Addresses> = fs::read(dir.join("addresses.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let before: Option<Addresses> =
+            fs::read(dir.join("addresses.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let _ = fs::remove_file(&written);
         let port = |address: Option<SocketAddr>| address.map_or(0, |address| address.port());
         let mut all = vec![

@@ -90,6 +90,13 @@ impl Process {
         format!("last output of {}:\n{}", self.name, lines[lines.len().saturating_sub(15)..].join("\n"))
     }
 
+    /// Whether it has a file open whose path contains `part`.
+    pub fn has_open(&self, part: &str) -> bool {
+        let Ok(files) = fs::read_dir(format!("/proc/{}/fd", self.pid())) else { return false };
+        let mut paths = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        paths.any(|path| path.to_string_lossy().contains(part))
+    }
+
     /// CPU time so far and resident memory now.
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.pid())

@@ -11,7 +11,8 @@ impl Tmpfs {
     pub fn mount(at: &Path, bytes: u64) -> Result<Self> {
         std::fs::create_dir_all(at)?;
         let options = std::ffi::CString::new(format!("size={bytes}"))?;
-        mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).context("failed to mount a tmpfs")?;
+        mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str()))
+            .context("failed to mount a tmpfs")?;
         Ok(Self(at.to_owned()))
     }
 }

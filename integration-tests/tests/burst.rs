@@ -20,8 +20,11 @@ async fn a_burst_in_a_nested_cgroup_is_caught_and_found_with_its_guilty_function
     }
     let dir = tempfile::tempdir()?;
     let aggregator = Aggregator::start(dir.path(), &[]).await?;
+    let path = format!("/galen-test-{}/inner", std::process::id());
+    let outer = galen_integration_tests::cgroup::Cgroup::cpu(path.trim_end_matches("/inner"))?;
+    outer.limit_cpus(0.5)?;
     // A short capture: what is proven is the path, not its length.
-    let settings = ["tracers.cpuidle.capture=\"3s\""];
+    let settings = ["tracers.cpuidle.run_tracing_tool_timeout=\"3s\""];
     let agent = Agent::start("galen-agent", "bursting", dir.path(), aggregator.addresses.grpc, &settings)?;
     wait::until("the agent to connect", LIMIT, || {
         let mut query = aggregator.query.clone();
@@ -29,10 +32,11 @@ async fn a_burst_in_a_nested_cgroup_is_caught_and_found_with_its_guilty_function
     })
     .await?;
 
-    let path = format!("/galen-test-{}/inner", std::process::id());
-    let outer = galen_integration_tests::cgroup::Cgroup::cpu(path.trim_end_matches("/inner"))?;
-    let cpus = std::thread::available_parallelism()?.get();
-    let burst = Burst::start(&path, cpus, LIMIT, dir.path().join("burst.log"))?;
+    wait::until("the agent to watch the outer cgroup", LIMIT, || {
+        std::future::ready(Ok(agent.process.has_open(&outer.path).then_some(())))
+    })
+    .await?;
+    let burst = Burst::start(&path, 1, LIMIT, dir.path().join("burst.log"))?;
     let text = format!("tracer:cpuidle AND container.cgroup:\"{path}\"");
     let trigger = query::first(&aggregator.query, &text, EventKind::Trigger, LIMIT)
         .await
@@ -73,7 +77,11 @@ async fn a_burst_in_a_nested_cgroup_is_caught_and_found_with_its_guilty_function
     let mut lines = String::new();
     for file in fs::read_dir(agent.dir.join("records"))? {
         let file = file?.path();
-        let files = if file.is_dir() { fs::read_dir(&file)?.map(|file| Ok(file?.path())).collect::<Result<_>>()? } else { vec![file] };
+        let files = if file.is_dir() {
+            fs::read_dir(&file)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?
+        } else {
+            vec![file]
+        };
         for file in files {
             lines += &String::from_utf8_lossy(&fs::read(file)?);
         }

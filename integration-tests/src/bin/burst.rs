@@ -1,4 +1,4 @@
-//! Joins a cgroup and spins: the anomaly of the tests.
+//! Joins cgroups and spins: the anomaly of the tests.
 
 use std::{
     fs, hint,
@@ -12,7 +12,7 @@ use clap::Parser;
 #[derive(Parser)]
 struct Arguments {
     #[arg(long)]
-    cgroup: PathBuf,
+    cgroup: Vec<PathBuf>,
     #[arg(long, default_value_t = 1)]
     threads: usize,
     #[arg(long)]
@@ -34,7 +34,9 @@ fn galen_test_hot_function(until: Duration, start: Instant) -> u64 {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    fs::write(arguments.cgroup.join("cgroup.procs"), std::process::id().to_string())?;
+    for cgroup in &arguments.cgroup {
+        fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
+    }
     let (until, start) = (Duration::from_secs_f64(arguments.seconds), Instant::now());
     let threads: Vec<_> =
         (0..arguments.threads).map(|_| thread::spawn(move || galen_test_hot_function(until, start))).collect();
