@@ -1,7 +1,7 @@
 //! How many events the embedded log makes durable, by the size of a group: one thread, batches of 64 events of 1 KiB,
 //! each group one write and one sync.
 //!
-//! `cargo run --release -p galen-log --example append_bench -- [DIRECTORY]`
+//! `cargo run --release -p galen-log --example group_commit_bench -- [DIRECTORY]`
 
 use std::{
     io::Write,
