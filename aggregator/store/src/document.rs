@@ -148,6 +148,9 @@ fn index_data(document: &mut TantivyDocument, data: &[u8]) -> Option<Defect> {
     match json::parse(data) {
         Ok(parsed) => {
             document.add_field_value(FIELDS.data, &parsed.root);
+            if let Some(terms) = json::terms(&parsed.root) {
+                document.add_field_value(FIELDS.data_text, &terms);
+            }
             parsed.cut.then(|| {
                 document.add_text(FIELDS.defect, "data: has more than is indexed");
                 Defect::Data

@@ -55,6 +55,24 @@ pub(crate) fn is_key(key: &str) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && !key.contains('\0')
 }
 
+/// What of a document is looked for as a term: texts and truths. Numbers are compared, in columns.
+pub(crate) fn terms<'a>(node: &'a Node<'_>) -> Option<Node<'a>> {
+    match node {
+        Node::Null | Node::I64(_) | Node::U64(_) | Node::F64(_) => None,
+        Node::Bool(truth) => Some(Node::Bool(*truth)),
+        Node::Text(text) => Some(Node::Text(Cow::Borrowed(text))),
+        Node::Array(elements) => {
+            let elements: Vec<_> = elements.iter().filter_map(terms).collect();
+            (!elements.is_empty()).then_some(Node::Array(elements))
+        }
+        Node::Object(entries) => {
+            let entry = |(key, node): &'a (Cow<'_, str>, Node<'_>)| Some((Cow::Borrowed(&**key), terms(node)?));
+            let entries: Vec<_> = entries.iter().filter_map(entry).collect();
+            (!entries.is_empty()).then_some(Node::Object(entries))
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Seed<'c> {
     left: &'c Cell<u32>,

@@ -28,8 +28,8 @@ use crate::{
     schema::{FIELDS, VERSION, tokenizers},
 };
 
-/// Memory that collects documents before they become a segment, in bytes. The least that the engine takes.
-const HEAP: usize = 15_000_000;
+/// Memory that collects documents before they become a segment, in bytes. There are three such at most.
+const HEAP: usize = 21 << 20;
 
 /// What a commit says beside its documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

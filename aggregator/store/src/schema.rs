@@ -7,9 +7,7 @@
 use std::sync::LazyLock;
 
 use tantivy::{
-    schema::{
-        FAST, Field, INDEXED, IndexRecordOption, JsonObjectOptions, STORED, Schema, TextFieldIndexing, TextOptions,
-    },
+    schema::{FAST, Field, IndexRecordOption, JsonObjectOptions, STORED, Schema, TextFieldIndexing, TextOptions},
     tokenizer::{LowerCaser, RawTokenizer, RemoveLongFilter, SimpleTokenizer, TextAnalyzer, TokenizerManager},
 };
 
@@ -44,7 +42,10 @@ pub(crate) struct Fields {
     pub(crate) attachment: Field,
     pub(crate) container: Container,
     pub(crate) host: Host,
+    /// All values, as columns: numbers are only ever compared.
     pub(crate) data: Field,
+    /// The texts and truths of `data`, as terms.
+    pub(crate) data_text: Field,
     pub(crate) source: Field,
     pub(crate) evidence: Field,
 }
@@ -85,7 +86,7 @@ impl Fields {
             namespace: keyword("container.namespace"),
             qos: keyword("container.qos"),
             image: keyword("container.image"),
-            labels: schema.add_json_field("container.labels", json(WHOLE, IndexRecordOption::Basic)),
+            labels: schema.add_json_field("container.labels", terms(WHOLE, IndexRecordOption::Basic).set_fast(WHOLE)),
         };
         let mut keyword = |name: &str| schema.add_text_field(name, self::keyword());
         let [name, kernel, arch, boot_id, region] =
@@ -94,7 +95,7 @@ impl Fields {
         Self {
             node,
             epoch,
-            seq: schema.add_u64_field("seq", INDEXED | FAST),
+            seq: schema.add_u64_field("seq", FAST),
             offset: schema.add_u64_field("offset", FAST),
             time: schema.add_i64_field("time", FAST),
             recorded: schema.add_i64_field("recorded", FAST),
@@ -108,7 +109,8 @@ impl Fields {
             attachment,
             container,
             host,
-            data: schema.add_json_field("data", json(WORDS, IndexRecordOption::WithFreqsAndPositions)),
+            data: schema.add_json_field("data", columns()),
+            data_text: schema.add_json_field("data_text", terms(WORDS, IndexRecordOption::WithFreqsAndPositions)),
             source: schema.add_bytes_field("source", STORED),
             evidence: schema.add_bytes_field("evidence", STORED),
             schema: schema.build(),
@@ -139,9 +141,10 @@ fn words() -> TextOptions {
     TextOptions::default().set_indexing_options(indexing(WORDS, IndexRecordOption::WithFreqsAndPositions))
 }
 
-fn json(tokenizer: &str, record: IndexRecordOption) -> JsonObjectOptions {
-    JsonObjectOptions::default()
-        .set_indexing_options(indexing(tokenizer, record))
-        .set_fast(WHOLE)
-        .set_expand_dots_enabled()
+fn terms(tokenizer: &str, record: IndexRecordOption) -> JsonObjectOptions {
+    JsonObjectOptions::default().set_indexing_options(indexing(tokenizer, record)).set_expand_dots_enabled()
+}
+
+fn columns() -> JsonObjectOptions {
+    JsonObjectOptions::default().set_fast(WHOLE).set_expand_dots_enabled()
 }

@@ -25,7 +25,7 @@ use crate::{
     partition::{Name, Partition, Sink},
 };
 
-/// Most indexes that are written at a time; each holds 15 MB at most.
+/// Most indexes that are written at a time; each holds 21 MiB at most.
 pub(crate) const MAX_SINKS: usize = 3;
 /// Most indexes at all; the oldest is dropped beyond.
 const MAX_PARTITIONS: usize = 512;

@@ -203,25 +203,28 @@ fn json(target: &Target, value: &Value, at: usize) -> Result<Compiled, Error> {
         let name = &target.name;
         return Err(Error::new(at, format!("`{name}` holds many values: name one, as in `{name}.user_percent`")));
     };
+    // Columns are compared; terms are looked up.
     let below = Term::from_field_json_path(target.field, path, true);
-    let text = |text: &str| {
+    let keywords = target.kind == Kind::Keywords;
+    let looked_up = if keywords { target.field } else { FIELDS.data_text };
+    let terms = Term::from_field_json_path(looked_up, path, true);
+    let text = |below: &Term, text: &str| {
         let mut term = below.clone();
         term.append_type_and_str(text);
         term
     };
-    let keywords = target.kind == Kind::Keywords;
     match value {
-        Value::Word { text: word, pattern: None } | Value::Phrase(word) if keywords => Ok(exact(text(word))),
+        Value::Word { text: word, pattern: None } | Value::Phrase(word) if keywords => Ok(exact(text(&terms, word))),
         Value::Word { pattern: Some(pattern), .. } if keywords => {
-            wild(target.field, &json_prefix(&below), pattern, false, at)
+            wild(looked_up, &json_prefix(&terms), pattern, false, at)
         }
         Value::Word { text: word, pattern: None } => {
-            let mut branches = vec![words(target.field, Some(&below), value, at)?];
+            let mut branches = vec![words(looked_up, Some(&terms), value, at)?];
             if let Some(numbers) = Numbers::of_text(word) {
                 branches.push(range(value, at, "a number", |text| numbers.term(&below, text))?);
             }
             if let Ok(truth) = word.parse::<bool>() {
-                let mut term = below.clone();
+                let mut term = terms.clone();
                 term.append_type_and_fast_value(truth);
                 branches.push(exact(term));
             }
@@ -229,9 +232,9 @@ fn json(target: &Target, value: &Value, at: usize) -> Result<Compiled, Error> {
         }
         Value::Range(lower, upper) => match Numbers::of([lower, upper]) {
             Some(numbers) if !keywords => range(value, at, "a number", |text| numbers.term(&below, text)),
-            _ => range(value, at, "text", |bound| Some(text(bound))),
+            _ => range(value, at, "text", |bound| Some(text(&below, bound))),
         },
-        _ => words(target.field, Some(&below), value, at),
+        _ => words(looked_up, Some(&terms), value, at),
     }
 }
 
@@ -322,8 +325,10 @@ fn id(value: &Value, at: usize) -> Result<Compiled, Error> {
 
 /// The one event with this identity.
 pub(crate) fn by_id(id: &EventId) -> BooleanQuery {
+    let seq = Term::from_field_u64(FIELDS.seq, id.seq);
     BooleanQuery::intersection(vec![
-        exact(Term::from_field_u64(FIELDS.seq, id.seq)),
+        // A column is enough: the other two leave few segments, and a number of its own for every event is a dear term.
+        Box::new(RangeQuery::new(Edge::Included(seq.clone()), Edge::Included(seq))),
         exact(Term::from_field_text(FIELDS.epoch, &format!("{:016x}", id.epoch))),
         exact(Term::from_field_text(FIELDS.node, &id.node)),
     ])

@@ -125,7 +125,7 @@ mod tests {
         for (name, kind) in known_fields() {
             assert!(*kind == Kind::Id || FIELDS.schema.get_field(name).is_ok(), "{name}");
         }
-        let inner = ["source", "evidence"];
+        let inner = ["source", "evidence", "data_text"];
         for (_, entry) in FIELDS.schema.fields() {
             let known = known_fields().iter().any(|(name, _)| *name == entry.name());
             assert!(known || inner.contains(&entry.name()), "{}", entry.name());
