@@ -92,8 +92,12 @@ pub async fn run<S: TracerSet>(settings: Settings<S>, stop: CancellationToken) -
 impl Agent {
     /// Returns once everything runs; tracers load their programs meanwhile. Must be called within a runtime.
     pub async fn start<S: TracerSet>(settings: Settings<S>) -> Result<Self, Error> {
+        Self::start_with_clock(settings, Clock::system()).await
+    }
+
+    /// As [`start`](Self::start), by another clock.
+    pub async fn start_with_clock<S: TracerSet>(settings: Settings<S>, clock: Clock) -> Result<Self, Error> {
         raise_open_files();
-        let clock = Clock::system();
         let environment = Arc::new(Environment::detect());
         for missing in environment.missing() {
             tracing::warn!("{missing}");

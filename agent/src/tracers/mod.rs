@@ -18,6 +18,7 @@ impl TracerSet for Shipped {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tracer::{Section, Sections};
 
     #[test]
     fn every_folder_is_listed() {
@@ -28,5 +29,16 @@ mod tests {
         let mut listed: Vec<_> = Shipped::factories().iter().map(|factory| factory.name.to_owned()).collect();
         listed.sort_unstable();
         assert_eq!(folders, listed);
+    }
+
+    #[test]
+    fn every_tracer_has_a_fit_name_and_valid_defaults() {
+        let names: Vec<_> = Shipped::factories().iter().map(|factory| factory.name).collect();
+        let configured: Vec<_> = Sections::<Shipped>::default().iter().map(Section::name).collect();
+        assert_eq!(names, configured);
+        for name in names {
+            let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(name.len() <= 64 && name.chars().all(fit), "{name}");
+        }
     }
 }

@@ -3,7 +3,10 @@
 //! Sends only what the buffer says is durable. Forgets only what the aggregator says is settled. Everything else, such
 //! as what is in flight when the stream breaks, is decided anew by the next welcome.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use galen_buffer::Buffer;
@@ -56,6 +59,10 @@ pub(super) struct Session<'a> {
     reported: HashMap<u64, Vec<Range>>,
     /// Counters of each queue as this session has reported them.
     counters: HashMap<u64, Vec<LossCounter>>,
+    /// Batches that were sent.
+    batches: u64,
+    /// Counters that went with batches that are not settled, by the number of the batch.
+    unsettled: VecDeque<(u64, u64, Vec<LossCounter>)>,
     not_before: Option<Instant>,
     /// Whether the aggregator has settled anything in this session.
     pub(super) progressed: bool,
@@ -125,6 +132,8 @@ pub(super) async fn open<'a>(
         limits: Limits::of(&welcome),
         reported: HashMap::new(),
         counters: HashMap::new(),
+        batches: 0,
+        unsettled: VecDeque::new(),
         not_before: None,
         progressed: false,
     };
@@ -158,6 +167,7 @@ impl Session<'_> {
                 permit = self.outbound.clone().reserve_owned(), if may_send => {
                     let permit = permit.map_err(|_| Error::Ended)?;
                     if let Some(batch) = self.next_batch().await? {
+                        self.count(&batch);
                         permit.send(wrap(agent_message::Message::Batch(batch)));
                     }
                 }
@@ -198,6 +208,9 @@ impl Session<'_> {
 
     fn acknowledged(&mut self, ack: Ack) {
         self.plan.set_credit(ack.credit_bytes);
+        while let Some((_, epoch, counters)) = self.unsettled.pop_front_if(|(batch, ..)| *batch <= ack.batches) {
+            self.buffer.settle_counters(epoch, &counters);
+        }
         if ack.retry_after_millis > 0 {
             let wait = Duration::from_millis(ack.retry_after_millis.min(*HEARTBEAT_MILLIS.end()).into());
             self.not_before = Some(Instant::now() + wait);
@@ -289,9 +302,19 @@ impl Session<'_> {
                 next_seq: queue.next_seq,
                 counters,
             };
+            self.count(&batch);
             send(&self.outbound, agent_message::Message::Batch(batch)).await?;
         }
         Ok(())
+    }
+
+    /// Numbers a batch that is about to be sent.
+    fn count(&mut self, batch: &Batch) {
+        self.batches += 1;
+        if !batch.counters.is_empty() {
+            let sent = batch.counters.iter().map(to_buffer).collect();
+            self.unsettled.push_back((self.batches, batch.epoch, sent));
+        }
     }
 
     /// The counters of a queue that changed since they were last sent.
@@ -302,7 +325,7 @@ impl Session<'_> {
             .into_iter()
             .map(|counter| LossCounter {
                 reason: counter.reason.0,
-                tracer: counter.tracer.to_string(),
+                tracer: counter.tracer,
                 count: counter.count,
             })
             .collect();
@@ -314,6 +337,15 @@ impl Session<'_> {
 
     fn next_seq(&self, epoch: u64) -> u64 {
         self.buffer.queues().iter().find(|queue| queue.epoch == epoch).map_or(0, |queue| queue.next_seq)
+    }
+}
+
+/// The wire's counter as the buffer knows it.
+fn to_buffer(counter: &LossCounter) -> galen_buffer::LossCounter {
+    galen_buffer::LossCounter {
+        reason: galen_buffer::LossReasonCode(counter.reason),
+        tracer: counter.tracer.clone(),
+        count: counter.count,
     }
 }
 

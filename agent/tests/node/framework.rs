@@ -1,9 +1,13 @@
 //! Tracers of another crate, that fail in every way there is.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use galen_agent::{
     Factory, Tracer, TracerSet,
+    clock::{Clock, Moment, Source},
     host::Environment,
     recorder::{Record, RunId},
     tracer::{BoxError, Context, Outcome, RawSettings, Support},
@@ -141,6 +145,40 @@ async fn support_is_told_with_its_reason() {
     let off = status(&agent, "fails");
     assert_eq!((off.enabled, off.failures), (false, 0));
     agent.agent.stop().await;
+}
+
+#[tokio::test]
+async fn record_files_that_cannot_be_written_are_told_and_the_events_still_travel() {
+    for place in ["/dev/full/records", "/proc/galen/records"] {
+        let test = TestAgent::start::<Set>(&[("records.dir", place)]).await;
+        test.event("event", |event| event.tracer == "returns").await;
+        until("the failure is counted", || test.agent.recorder().stats().failures >= 1).await;
+        until("others are skipped meanwhile", || test.agent.recorder().stats().lines_skipped >= 1).await;
+        assert_eq!(test.agent.recorder().stats().lines_written, 0);
+        test.agent.stop().await;
+    }
+}
+
+/// A wall clock that is in 1970 and in 2100 by turns.
+struct Jumping(AtomicBool);
+
+impl Source for Jumping {
+    fn now(&self) -> Moment {
+        let late = self.0.fetch_xor(true, Ordering::Relaxed);
+        Moment { unix_nanos: if late { 4_102_444_800_000_000_000 } else { 0 }, ..Clock::system().now() }
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_stops_nobody_and_is_told_as_it_was() {
+    let clock = Clock::new(Jumping(AtomicBool::new(false)));
+    let test = TestAgent::start_with_clock::<Set>(&[], clock).await;
+    for year in [0, 4_102_444_800_000_000_000] {
+        let is_it = |event: &v1::Event| event.times.is_some_and(|times| times.observed_unix_nanos == year);
+        let event = test.event("event of that year", is_it).await;
+        assert!(event.times.unwrap().observed_boot_nanos > 0);
+    }
+    test.agent.stop().await;
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::{
 use galen_agent::{
     Agent, Settings, TracerSet,
     cgroup::{Hierarchies, Version},
+    clock::Clock,
 };
 use galen_proto::v1::{Event, EventKind};
 use prost::Message;
@@ -116,6 +117,10 @@ pub(crate) struct TestAgent {
 
 impl TestAgent {
     pub(crate) async fn start<S: TracerSet>(settings: &[(&str, &str)]) -> Self {
+        Self::start_with_clock::<S>(settings, Clock::system()).await
+    }
+
+    pub(crate) async fn start_with_clock<S: TracerSet>(settings: &[(&str, &str)], clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let own = [
             ("data_dir", dir.path().to_str().unwrap()),
@@ -124,7 +129,7 @@ impl TestAgent {
         ];
         let all = own.iter().chain(settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let settings = Settings::<S>::load(None, &all.collect::<Vec<_>>()).unwrap();
-        Self { agent: Agent::start(settings).await.unwrap(), dir }
+        Self { agent: Agent::start_with_clock(settings, clock).await.unwrap(), dir }
     }
 
     /// Every event in the buffer.

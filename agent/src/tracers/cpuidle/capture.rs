@@ -32,9 +32,9 @@ impl Run {
         // The cgroup may be gone in a moment, so its id is looked up, and the profile begun, before anybody is asked.
         let (permit, no_capture) = match permit {
             Err(why) => (None, Some(why)),
-            Ok((sampler, permit)) => match Target::from_path(&self.burst.directory) {
-                Ok(target) => (Some((self.start(sampler, target)?, permit)), None),
-                Err(error) => (None, Some(galen_runtime::Chain(&error).to_string())),
+            Ok((sampler, permit)) => match self.start(sampler) {
+                Ok(profile) => (Some((profile, permit)), None),
+                Err(error) => (None, Some(galen_runtime::Chain(&*error).to_string())),
             },
         };
         let container = self.context.containers.resolve(&self.burst.path).await;
@@ -65,8 +65,8 @@ impl Run {
     fn start(
         &self,
         sampler: Sampler,
-        target: Target,
     ) -> Result<impl Future<Output = Result<Result<Profile, galen_profile::Error>, BoxError>>, BoxError> {
+        let target = Target::from_path(&self.burst.directory)?;
         let request = Request { targets: vec![target], duration: self.settings.capture };
         let cancel = Cancel::new()?;
         let (on_thread, stopping) = (cancel.clone(), self.context.stopping());
