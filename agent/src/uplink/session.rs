@@ -62,7 +62,7 @@ pub(super) struct Session<'a> {
     /// Batches that were sent.
     batches: u64,
     /// Counters that went with batches that are not settled, by the number of the batch.
-    unsettled: VecDeque<(u64, u64, Vec<LossCounter>)>,
+    unsettled: VecDeque<(u64, u64, Vec<galen_buffer::LossCounter>)>,
     not_before: Option<Instant>,
     /// Whether the aggregator has settled anything in this session.
     pub(super) progressed: bool,
@@ -323,11 +323,7 @@ impl Session<'_> {
             .buffer
             .counters(epoch)
             .into_iter()
-            .map(|counter| LossCounter {
-                reason: counter.reason.0,
-                tracer: counter.tracer,
-                count: counter.count,
-            })
+            .map(|counter| LossCounter { reason: counter.reason.0, tracer: counter.tracer, count: counter.count })
             .collect();
         let before = self.counters.entry(epoch).or_default();
         let changed = now.iter().filter(|counter| !before.contains(counter)).cloned().collect();

@@ -23,6 +23,8 @@ pub struct Settled {
     pub progress: Vec<Progress>,
     /// Size of these batches.
     pub bytes: u64,
+    /// Their number.
+    pub batches: u64,
     /// Nothing more of this session is taken.
     pub rejected: Option<Rejected>,
 }
@@ -43,6 +45,7 @@ impl Receipts {
     pub(crate) fn settle(&self, progress: Progress, bytes: u64) {
         let mut settled = self.settled.lock();
         settled.bytes += bytes;
+        settled.batches += 1;
         match settled.progress.iter_mut().find(|known| known.epoch == progress.epoch) {
             Some(known) => *known = progress,
             None => settled.progress.push(progress),

@@ -121,6 +121,8 @@ struct Session {
     outbox: Outbox,
     /// Size of the batches that were handed on and are not settled.
     underway: u64,
+    /// Batches of this session that were settled.
+    settled: u64,
     /// Waits for its place in the queue. Until it has one, nothing more is read.
     waiting: Option<Submission>,
     heard: Instant,
@@ -161,6 +163,7 @@ impl Session {
             receipts: Arc::default(),
             outbox,
             underway: 0,
+            settled: 0,
             waiting: None,
             heard: Instant::now(),
         })
@@ -220,9 +223,10 @@ impl Session {
     async fn acknowledge(&mut self) -> Result<(), End> {
         let settled = self.receipts.take();
         self.underway = self.underway.saturating_sub(settled.bytes);
+        self.settled += settled.batches;
         let credit_bytes = self.sessions.credit();
         for progress in settled.progress {
-            let ack = Ack { progress: Some(progress), credit_bytes, retry_after_millis: 0, counters_settled: true };
+            let ack = Ack { progress: Some(progress), credit_bytes, retry_after_millis: 0, batches: self.settled };
             self.send(aggregator_message::Message::Ack(ack)).await?;
         }
         match settled.rejected {
