@@ -81,7 +81,10 @@ fn event(n: u64) -> Event {
         "system_percent": percent / 7.0, "system_percent_threshold": 45.0,
         "total_percent": percent * 1.1, "total_percent_threshold": 90.0,
         "rules": ["user"], "score": percent / 2.0, "capacity_cpus": 2.0, "window_seconds": 5,
-        "comm": format!("worker-{}", n % 300), "pid": 1000 + n % 30_000,
+        "top": [
+            { "comm": format!("worker-{}", n % 300), "pid": 1000 + n % 30_000, "percent": percent / 2.0 },
+            { "comm": "nginx", "pid": 900 + n % 7, "percent": percent / 3.0 },
+        ],
     });
     Event {
         tracer: ["cpuidle", "memburst", "oom"][(n % 3) as usize].into(),
@@ -104,7 +107,16 @@ fn event(n: u64) -> Event {
             name: format!("web-{}", n % 500),
             runtime: "docker".into(),
             image: "registry.example/shop/web:1.42.0".into(),
-            labels: [("app".to_owned(), "shop".to_owned()), ("tier".to_owned(), "web".to_owned())].into(),
+            pod: format!("web-{}-5d9f7c6b8", n % 500),
+            namespace: "production".into(),
+            qos: "Burstable".into(),
+            labels: [
+                ("app.kubernetes.io/name".to_owned(), "shop".to_owned()),
+                ("app.kubernetes.io/instance".to_owned(), format!("shop-{}", n % 20)),
+                ("com.docker.compose.project.working_dir".to_owned(), "/srv/shop/production".to_owned()),
+                ("tier".to_owned(), "web".to_owned()),
+            ]
+            .into(),
             ..Container::default()
         }),
         data: data.to_string().into(),
