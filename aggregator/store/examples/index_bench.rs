@@ -117,7 +117,6 @@ fn event(n: u64) -> Event {
                 ("tier".to_owned(), "web".to_owned()),
             ]
             .into(),
-            ..Container::default()
         }),
         data: data.to_string().into(),
         ..Event::default()
