@@ -15,9 +15,10 @@ use std::{sync::Arc, time::Duration};
 use galen_buffer::Buffer;
 use galen_proto::v1::TracerStatus;
 use galen_runtime::{Backoff, endpoint::Endpoint};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use error::Error;
 
@@ -55,8 +56,10 @@ impl Uplink {
     /// Delivers until `stop` is cancelled; then, if it is connected, what the buffer holds at that time.
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP);
+        // A cause is told once, not at each try.
+        let mut told = String::new();
         loop {
-            let mut progressed = false;
+            let (mut progressed, begun) = (false, Instant::now());
             let error = match self.session(&stop, &mut progressed).await {
                 Ok(()) => return,
                 Err(error) => error,
@@ -64,7 +67,7 @@ impl Uplink {
             if stop.is_cancelled() {
                 return;
             }
-            if progressed {
+            if progressed || begun.elapsed() > BACKOFF_CAP {
                 backoff.reset();
             }
             let wait = match error {
@@ -72,12 +75,16 @@ impl Uplink {
                 _ if error.is_permanent() => REFUSED_WAIT.mul_f64(0.5 + fastrand::f64() / 2.0),
                 _ => backoff.next(),
             };
-            warn!(
-                endpoint = %self.endpoint,
-                error = %galen_runtime::Chain(&error),
-                retry_in = ?wait,
-                "no session with the aggregator; events stay in the buffer"
-            );
+            let cause = galen_runtime::Chain(&error).to_string();
+            if progressed || cause != told {
+                warn!(
+                    endpoint = %self.endpoint,
+                    error = cause,
+                    "no session with the aggregator; events stay in the buffer, and it is tried again"
+                );
+                told = cause;
+            }
+            debug!(retry_in = ?wait, "no session with the aggregator");
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = stop.cancelled() => return,

@@ -102,9 +102,10 @@ impl Watermarks {
     /// acknowledged, because the agent no longer has it, and this log does not hold.
     ///
     /// # Errors
-    /// A queue ends before what was logged of it. Nothing has changed then.
+    /// The queue that grows ends before what was logged of it. Nothing has changed then.
     pub fn announce(&mut self, node: &str, queues: &[Queue], now_unix_nanos: i64) -> Result<Vec<LogRecord>, Refused> {
-        for queue in queues {
+        // An older queue gives no number again, so it may have forgotten what the log has.
+        if let Some(queue) = queues.last() {
             let last = self.queue(node, queue.epoch).map_or(0, |known| known.settled.last());
             if queue.next_seq <= last {
                 return Err(Refused::WentBack { epoch: queue.epoch, next_seq: queue.next_seq, last });

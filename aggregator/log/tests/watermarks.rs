@@ -225,6 +225,17 @@ fn a_queue_that_went_back_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn an_older_queue_may_have_forgotten_what_the_log_has() {
+    let mut watermarks = Watermarks::default();
+    watermarks.announce(NODE, &announced(), 1).unwrap();
+    watermarks.admit(NODE, batch(1, 1, 100, &[], 0), 1).unwrap();
+    let back = Queue { epoch: 1, first_unacked: 1, next_seq: 96 };
+    let newest = Queue { epoch: 2, first_unacked: 1, next_seq: 1 };
+    assert_eq!(watermarks.announce(NODE, &[back, newest], 2), Ok(Vec::new()));
+    assert_eq!(watermarks.progress(NODE, 1).unwrap().upto, 100);
+}
+
+#[test]
 fn queues_that_the_agent_no_longer_has_are_dropped_but_the_newest_and_their_totals_stay() {
     let mut watermarks = Watermarks::default();
     for epoch in 1..=20 {
