@@ -41,9 +41,10 @@ docs: ## Write the generated pages anew
 	@scripts/bootstrap.sh build
 	cargo xtask docs
 
-bench: release ## Measure what docs/benchmarks.md records; takes minutes. Needs root. ARGS go to galen-bench
+bench: release ## Measure what docs/benchmarks.md records; takes a while. Needs root. ARGS name single figures
 	RUSTFLAGS="$(release_flags)" cargo build --release --locked -p galen-integration-tests --bins
-	"$(target_dir)/release/galen-bench" $(ARGS)
+	RUSTFLAGS="$(release_flags)" cargo build --release --locked --examples -p galen-buffer -p galen-aggregator -p galen-store
+	scripts/bench.sh $(ARGS)
 
 soak: ## Kill agents and aggregators under load, 200 rounds; takes long. Needs root
 	@scripts/bootstrap.sh test

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
+#
+#   scripts/bench.sh [sizes] [idle] [burst] [backlog] [buffer] [ingest] [index]
+#
+# Without arguments: all of them, in about fifteen minutes and 20 GB of disk below the target directory at the most.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+release=${CARGO_TARGET_DIR:-target}/release
+fleet=()
+wanted=("$@")
+if ((${#wanted[@]} == 0)); then
+  wanted=(sizes idle burst backlog buffer ingest index)
+fi
+
+for one in "${wanted[@]}"; do
+  case $one in
+  sizes | idle | burst | backlog) fleet+=("$one") ;;
+  buffer | ingest | index) ;;
+  *)
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+  esac
+done
+
+if ((${#fleet[@]})); then
+  "$release/galen-bench" "${fleet[@]}"
+fi
+for one in "${wanted[@]}"; do
+  case $one in
+  buffer)
+    printf '\nbuffer: durable appends of 1 KiB, and a backlog of 1,000,000\n'
+    "$release/examples/append_bench"
+    ;;
+  ingest)
+    printf '\naggregator, index off: 32 agents, then 1,000 connected, batches of 64 events of 1 KiB\n'
+    "$release/examples/ingest_bench" --agents 32 --seconds 10
+    "$release/examples/ingest_bench" --agents 1000 --seconds 10
+    ;;
+  index)
+    printf '\nstore: indexing of events of 1 KiB\n'
+    "$release/examples/index_bench"
+    ;;
+  esac
+done
