@@ -154,8 +154,15 @@ impl Session<'_> {
         let mut heard = Instant::now();
         self.report_losses().await?;
         loop {
-            if stop.is_cancelled() && self.plan.is_drained() {
-                return Ok(());
+            if stop.is_cancelled() {
+                // What was recorded before the stop is durable by now, but may not have been seen here.
+                let now = *durable.borrow();
+                if now.epoch == self.plan.newest_epoch() {
+                    self.plan.grow(now.next_seq);
+                }
+                if self.plan.is_drained() {
+                    return Ok(());
+                }
             }
             let may_send = self.plan.has_turn() && self.not_before.is_none();
             tokio::select! {
