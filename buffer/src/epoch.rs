@@ -28,7 +28,7 @@ pub(crate) struct Epoch {
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentEntry {
     pub(crate) first: u64,
-    /// Size on disk.
+    /// Bytes on disk that it may come to.
     pub(crate) bytes: u64,
     pub(crate) dir: PathBuf,
     /// Places in it that were found damaged.

@@ -12,9 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     Durable, Error, Loss, LossCounter, LossReasonCode, Queue, Receipt, Rejected, Settings, Stats, read, record,
-    recover::{Recovered, recover},
-    shared::Shared,
-    writer::Writer,
+    shared::Shared, writer::Writer,
 };
 
 #[derive(Clone)]
@@ -29,11 +27,12 @@ struct Inner {
 
 impl Buffer {
     /// Opens the buffer in `settings.dir`, creating it if there is none. Damage is no error: it is put aside, declared
-    /// and counted. Blocks; how long does not depend on how much the buffer holds.
+    /// and counted. Nor is a disk that cannot be used: events are rejected and counted until it can be, which is tried
+    /// again and again. Fails if another process has the buffer open. Blocks; how long does not depend on how much the
+    /// buffer holds.
     pub fn open(settings: Settings) -> Result<Self, Error> {
-        let Recovered { shared, lock } = recover(settings.bounded())?;
-        let shared = Arc::new(shared);
-        let writer = Writer::new(Arc::clone(&shared), lock);
+        let shared = Arc::new(Shared::new(settings.bounded()));
+        let writer = Writer::open(Arc::clone(&shared))?;
         let guarded = Arc::clone(&shared);
         let run = move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| writer.run()));

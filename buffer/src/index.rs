@@ -45,11 +45,12 @@ pub(crate) struct ReadPlan {
 }
 
 impl Index {
-    pub(crate) fn new(epochs: Vec<Epoch>, quarantine_bytes: u64) -> Self {
+    /// With one epoch, which is in memory alone.
+    pub(crate) fn new() -> Self {
         Self {
-            epochs,
+            epochs: vec![Epoch::begin()],
             open: None,
-            quarantine_bytes,
+            quarantine_bytes: 0,
             appended: 0,
             commits: 0,
             quarantined: 0,
@@ -59,7 +60,7 @@ impl Index {
         }
     }
 
-    #[expect(clippy::expect_used, reason = "recovery ends with a last epoch, and only older ones are removed")]
+    #[expect(clippy::expect_used, reason = "there is one from the start, and only older ones are removed")]
     pub(crate) fn current(&mut self) -> &mut Epoch {
         self.epochs.last_mut().expect("there is always a current epoch")
     }

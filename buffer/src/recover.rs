@@ -1,4 +1,6 @@
-//! Opening: from the state file and the names of the directories to the index.
+//! Opening: from the state file and the names of the directories to the index, when the buffer starts, and again and
+//! again until it succeeds once. Until then the index holds one epoch that is in memory alone and gives no numbers; it
+//! stays as an old one for as long as its counters are not settled.
 //!
 //! No segment is opened, with one exception: after an unclean end, the newest one of the epoch that was being written, to
 //! find where it ends. A buffer that cannot be understood is taken for what can be read of it, never refused.
@@ -6,21 +8,22 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
+    mem,
     path::Path,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::SystemTime,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::{
-    Error, LossReasonCode, Settings,
+    Durable, Error, LossReasonCode,
     epoch::{Epoch, SegmentEntry},
     error,
     index::Index,
     mark::EndMark,
     quarantine,
-    segment::{Segment, disk_usage, is_transient},
+    segment::{Segment, footprint, is_transient},
     shared::Shared,
     state::{EpochState, Loaded, State},
 };
@@ -28,13 +31,10 @@ use crate::{
 /// Most epochs that are kept; the protocol carries no more.
 const MAX_EPOCHS: usize = 64;
 
-pub(crate) struct Recovered {
-    pub(crate) shared: Shared,
-    pub(crate) lock: File,
-}
-
-pub(crate) fn recover(settings: Settings) -> Result<Recovered, Error> {
-    let dir = settings.dir.clone();
+/// Puts what the directory holds into the index. Returns the lock on it. After an error the index is as it was, and the
+/// next attempt may succeed.
+pub(crate) fn recover(shared: &Shared) -> Result<File, Error> {
+    let dir = shared.settings.dir.clone();
     fs::create_dir_all(&dir).map_err(error::io("create the buffer's directory", &dir))?;
     let lock = lock(&dir)?;
     let mut state = match State::load(&dir)? {
@@ -79,10 +79,10 @@ pub(crate) fn recover(settings: Settings) -> Result<Recovered, Error> {
         epochs.iter_mut().for_each(|e| e.sealed = true);
         epochs.push(Epoch::begin());
     }
-    let quarantined = quarantine::prune(&dir, settings.max_bytes / 4);
-    let mut index = Index::new(epochs, quarantined);
-    bound_epochs(&mut index, &dir);
-    let shared = Shared::new(settings, index, reading);
+    let quarantined = quarantine::prune(&dir, shared.quarantine_cap());
+    let dropped = fill(shared, epochs, quarantined);
+    *shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+    dropped.iter().for_each(|epoch| remove(&dir, epoch));
     for (epoch, first, segment, why) in unreadable {
         shared.quarantine(epoch, first, &segment, &why);
     }
@@ -90,7 +90,21 @@ pub(crate) fn recover(settings: Settings) -> Result<Recovered, Error> {
     if !resumes {
         shared.queue.changed();
     }
-    Ok(Recovered { shared, lock })
+    Ok(lock)
+}
+
+/// Returns the epochs that there is no place for.
+fn fill(shared: &Shared, epochs: Vec<Epoch>, quarantined: u64) -> Vec<Epoch> {
+    let mut index = shared.index();
+    let mut in_memory = mem::replace(&mut index.epochs, epochs);
+    in_memory.iter_mut().for_each(|e| e.sealed = true);
+    let before_current = index.epochs.len() - 1;
+    index.epochs.splice(before_current..before_current, in_memory);
+    index.quarantine_bytes = quarantined;
+    let dropped = bound_epochs(&mut index);
+    let current = index.current();
+    shared.durable.send_replace(Durable { epoch: current.id, next_seq: current.next_seq });
+    dropped
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
@@ -123,7 +137,7 @@ fn segments(dir: &Path) -> Result<OnDisk, Error> {
                 continue;
             };
             let dir = segment.path();
-            list.push(SegmentEntry { first, bytes: disk_usage(&dir), dir, damaged: 0 });
+            list.push(SegmentEntry { first, bytes: footprint(&dir), dir, damaged: 0 });
         }
         list.sort_unstable_by_key(|s| s.first);
         let changed = entry.metadata().and_then(|m| m.modified()).ok();
@@ -172,8 +186,9 @@ fn find_end(epoch: &mut Epoch, buffer: &Path) -> Result<Option<Arc<Segment>>, Da
     }
 }
 
-/// Folds the oldest epochs over the bound into the counters of the current one.
-fn bound_epochs(index: &mut Index, dir: &Path) {
+/// Folds the oldest epochs over the bound into the counters of the current one. Returns them.
+fn bound_epochs(index: &mut Index) -> Vec<Epoch> {
+    let mut dropped = Vec::new();
     while index.epochs.len() > MAX_EPOCHS {
         let oldest = index.epochs.remove(0);
         let lost = oldest.unacked();
@@ -191,11 +206,16 @@ fn bound_epochs(index: &mut Index, dir: &Path) {
         if lost > 0 {
             current.counters.add(LossReasonCode::BUFFER_FULL, "", lost);
         }
-        let path = dir.join(format!("{:016x}", oldest.id));
-        if let Err(error) = fs::remove_dir_all(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %path.display(), %error, "failed to remove a dropped epoch");
-        }
+        dropped.push(oldest);
+    }
+    dropped
+}
+
+fn remove(dir: &Path, dropped: &Epoch) {
+    let path = dir.join(format!("{:016x}", dropped.id));
+    if let Err(error) = fs::remove_dir_all(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "failed to remove a dropped epoch");
     }
 }

@@ -27,6 +27,10 @@ const CACHE_BYTES: u64 = 1024 * 1024;
 /// sled holds its lock on the file until its last background task is done, shortly after a handle was dropped.
 const LOCK_ATTEMPTS: u32 = 100;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
+/// sled's file grows by this, and is padded to a multiple of it when it is opened again.
+pub(crate) const GROWTH_BYTES: u64 = 512 * 1024;
+/// What the other files of a segment take at most, those included that sled writes when it opens one again.
+const OTHER_FILES_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -97,6 +101,11 @@ impl Segment {
     /// Size on disk, of the file that grows.
     pub(crate) fn bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |m| m.blocks() * 512)
+    }
+
+    /// As [`footprint`], of this one.
+    pub(crate) fn footprint(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| padded(m.len())) + OTHER_FILES_BYTES
     }
 
     /// Writes events numbered from `first` and returns once all of them are on the disk.
@@ -275,6 +284,20 @@ fn is_locked(error: &sled::Error) -> bool {
 
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Bytes that a segment takes on disk at most, however often it is still opened to be read: opening adds to it, and what
+/// is under the cap must not be over it for having been read.
+pub(crate) fn footprint(dir: &Path) -> u64 {
+    let Ok(db) = fs::metadata(dir.join("db")) else {
+        return disk_usage(dir);
+    };
+    let others = disk_usage(dir).saturating_sub(db.blocks() * 512);
+    padded(db.len()) + others.max(OTHER_FILES_BYTES)
+}
+
+fn padded(len: u64) -> u64 {
+    len.next_multiple_of(GROWTH_BYTES)
 }
 
 /// Bytes that a directory and all that is in it take on disk.

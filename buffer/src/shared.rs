@@ -23,7 +23,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Settings, mut index: Index, reading: Option<Arc<Segment>>) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let mut index = Index::new();
         let current = index.current();
         let durable = Durable { epoch: current.id, next_seq: current.next_seq };
         Self {
@@ -31,7 +32,7 @@ impl Shared {
             settings,
             durable: watch::Sender::new(durable),
             index: Mutex::new(index),
-            reading: Mutex::new(reading),
+            reading: Mutex::new(None),
             closed: AtomicBool::new(false),
         }
     }

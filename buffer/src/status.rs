@@ -28,7 +28,7 @@ pub struct Stats {
     pub segments: usize,
     /// Events that can be read and were not acknowledged.
     pub events_unacked: u64,
-    /// As the file system counts them, quarantine included.
+    /// What the segments may come to while they are read, as the file system counts it, and the quarantine.
     pub bytes_on_disk: u64,
     pub appended: u64,
     pub commits: u64,

@@ -3,6 +3,7 @@
 //! It takes all that is queued, writes it, syncs once, and only then resolves the receipts and moves the durable mark.
 //! When the disk refuses, the events of that commit are rejected, their numbers are declared lost and never used again,
 //! the segment is closed, and the next attempt begins a new one after a back-off; meanwhile the queue fills and rejects.
+//! As long as the directory could not be opened at all, it rejects what comes and tries to open it after a back-off.
 //! The state file is written before the first segment of a run, before a dropped segment is removed, and otherwise at
 //! most once a second, and only if something changed.
 
@@ -10,6 +11,7 @@ mod upkeep;
 
 use std::{
     fs::File,
+    mem,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,8 +23,9 @@ use crate::{
     error::{self, Error},
     mark::EndMark,
     queue::Entry,
+    recover::recover,
     reserve,
-    segment::{Segment, disk_usage},
+    segment::{GROWTH_BYTES, Segment, footprint},
     shared::Shared,
 };
 
@@ -30,13 +33,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// Beyond its values sled writes their keys, its index and now and then a whole leaf again.
 const AMPLIFICATION: u64 = 2;
-/// sled's file grows by this.
-const GROWTH_BYTES: u64 = 512 * 1024;
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    /// Held for as long as the writer lives.
-    _lock: File,
+    /// The lock on the directory, held for as long as the writer lives, or why it could not be opened yet.
+    disk: Result<File, Error>,
     open: Option<(Arc<Segment>, EndMark)>,
     scratch: Vec<u8>,
     /// The state on disk says that this run is under way.
@@ -47,17 +48,24 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, lock: File) -> Self {
-        Self {
+    /// Fails if another process has the directory open; with any other error the writer goes on trying.
+    pub(crate) fn open(shared: Arc<Shared>) -> Result<Self, Error> {
+        let opened = match recover(&shared) {
+            Err(locked @ Error::Locked { .. }) => return Err(locked),
+            other => other,
+        };
+        let mut writer = Self {
             shared,
-            _lock: lock,
+            disk: Err(Error::Closed),
             open: None,
             scratch: Vec::new(),
             begun: false,
             backoff: BACKOFF_FIRST,
             retry_after: None,
             persist_after: None,
-        }
+        };
+        writer.opened(opened);
+        Ok(writer)
     }
 
     /// Returns when the queue was closed and is empty, with what became of the clean end.
@@ -83,10 +91,15 @@ impl Writer {
         self.shared.set_closed();
         let reading = self.shared.reading.lock().map(|mut reading| reading.take());
         drop(reading);
+        let _locked_until_stored = mem::replace(&mut self.disk, Err(Error::Closed))?;
         self.store(true)
     }
 
     fn commit(&mut self, batch: Vec<Entry>) {
+        if self.disk.is_err() {
+            self.reject(batch);
+            return;
+        }
         let bytes: u64 = batch.iter().map(|e| e.event.len() as u64).sum();
         self.make_room(bytes * AMPLIFICATION + GROWTH_BYTES);
         let (segment, first) = match self.segment() {
@@ -94,6 +107,7 @@ impl Writer {
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the buffer cannot write");
                 self.reject(batch);
+                self.retry_after = Some(self.back_off());
                 return;
             }
         };
@@ -122,7 +136,7 @@ impl Writer {
 
     /// Makes a commit visible. Returns the epoch.
     fn advance(&self, next_seq: u64, segment: &Segment, count: u64) -> u64 {
-        let bytes = segment.bytes();
+        let bytes = segment.footprint();
         let mut index = self.shared.index();
         index.appended += count;
         index.commits += 1;
@@ -156,7 +170,7 @@ impl Writer {
         reserve::hold(&self.shared.settings.dir);
         let mark = EndMark::create(&dir).map_err(error::io("create the end mark in", &dir))?;
         let mut index = self.shared.index();
-        let entry = SegmentEntry { first, bytes: segment.bytes(), dir, damaged: 0 };
+        let entry = SegmentEntry { first, bytes: segment.footprint(), dir, damaged: 0 };
         index.current().segments.push_back(entry);
         index.open = Some(Arc::clone(&segment));
         drop(index);
@@ -186,12 +200,18 @@ impl Writer {
         drop(index);
         self.close_segment();
         self.shared.durable.send_replace(Durable { epoch, next_seq });
+        self.retry_after = Some(self.back_off());
         self.turn_away(batch);
     }
 
-    fn turn_away(&mut self, batch: Vec<Entry>) {
-        self.retry_after = Some(Instant::now() + self.backoff);
+    /// When to try again.
+    fn back_off(&mut self) -> Instant {
+        let at = Instant::now() + self.backoff;
         self.backoff = (self.backoff * 2).min(BACKOFF_CAP);
+        at
+    }
+
+    fn turn_away(&self, batch: Vec<Entry>) {
         self.shared.queue.changed();
         for entry in batch {
             // As for those that were written.
@@ -203,7 +223,7 @@ impl Writer {
         let Some((segment, _)) = self.open.take() else {
             return;
         };
-        let bytes = disk_usage(segment.dir());
+        let bytes = footprint(segment.dir());
         let mut index = self.shared.index();
         index.open = None;
         let current = index.current();

@@ -8,7 +8,7 @@ use std::fs;
 
 use bytes::Bytes;
 use galen_buffer::{Buffer, Error, LossCounter, LossReasonCode, Rejected, Settings};
-use support::{MIB, append, assert_complete, event, eventually, read_all, segments, settings};
+use support::{MIB, append, assert_complete, disk_usage, event, eventually, read_all, segments, settings};
 
 #[test]
 fn events_of_every_size_come_back_and_none_becomes_a_blob() {
@@ -107,6 +107,9 @@ fn the_cap_drops_the_oldest_segments_and_declares_them() {
     assert_eq!((losses.len(), losses[0].first, losses[0].reason), (1, 1, LossReasonCode::BUFFER_FULL));
     let kept = assert_complete(&buffer);
     assert!(!kept.is_empty() && kept.len() < 20_000);
+    // Opening a segment to read it makes it larger, by what is accounted for from the start.
+    let bytes: u64 = segments(dir.path()).iter().map(|segment| disk_usage(segment)).sum();
+    assert!(bytes <= buffer.stats().bytes_on_disk, "{bytes} on disk, {:?}", buffer.stats());
     buffer.close().unwrap();
 
     let buffer = Buffer::open(small).unwrap();

@@ -2,15 +2,16 @@
 //! the state, and removing what is spent, in this order, so that a dropped range is durable before its segment is gone.
 
 use std::{
-    fs,
+    fs::{self, File},
     time::{Duration, Instant},
 };
 
-use super::Writer;
+use super::{BACKOFF_FIRST, Writer};
 use crate::{
     LossReasonCode,
     epoch::SegmentEntry,
     error::{self, Error},
+    recover::recover,
     reserve,
 };
 
@@ -20,6 +21,10 @@ const TIDY_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Writer {
     pub(super) fn maintain(&mut self, changed: bool) {
+        // Without a disk what changed waits for it, which is what wakes the writer for the next attempt.
+        if self.disk.is_err() && !(changed && self.opened(recover(&self.shared))) {
+            return;
+        }
         if self.retry_after.is_some_and(|at| at <= Instant::now()) {
             self.retry_after = None;
         }
@@ -42,6 +47,29 @@ impl Writer {
         if self.shared.index().forget_done() {
             self.shared.queue.changed();
         }
+    }
+
+    /// What became of an attempt to open the directory; a failed one is made again. Each reason is said once. Returns
+    /// whether it is open.
+    pub(super) fn opened(&mut self, opened: Result<File, Error>) -> bool {
+        match &opened {
+            Ok(_) => {
+                tracing::info!(dir = %self.shared.settings.dir.display(), "the buffer is open");
+                self.backoff = BACKOFF_FIRST;
+            }
+            Err(error) => {
+                if self.disk.as_ref().err().map(ToString::to_string) != Some(error.to_string()) {
+                    tracing::warn!(
+                        error = error as &dyn std::error::Error,
+                        "the buffer cannot be opened: events are rejected and counted until it can"
+                    );
+                }
+                self.persist_after = Some(self.back_off());
+                self.shared.queue.changed();
+            }
+        }
+        self.disk = opened;
+        self.disk.is_ok()
     }
 
     fn is_open_segment_to_close(&self) -> bool {

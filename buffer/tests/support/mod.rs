@@ -1,10 +1,12 @@
-//! What the tests of the buffer share: small buffers, crash images, reading everything, and waiting on a condition.
+//! What the tests of the buffer share: small buffers, crash images, reading everything, waiting on a condition, and
+//! file systems of their own.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -12,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use galen_buffer::{Buffer, EventPosition, Loss, LossReasonCode, Settings};
+use rustix::mount::MountFlags;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
@@ -117,10 +120,52 @@ pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Bytes on disk of a directory and all that is in it.
+pub(crate) fn disk_usage(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).unwrap().map(|e| e.unwrap());
+    let bytes = |e: fs::DirEntry| match e.metadata().unwrap() {
+        meta if meta.is_dir() => disk_usage(&e.path()),
+        meta => meta.blocks() * 512,
+    };
+    entries.map(bytes).sum()
+}
+
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "not in a minute: {what}");
         thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A tmpfs that goes with the value.
+pub(crate) struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    /// `None`, and said so: mounting takes a root user.
+    pub(crate) fn mount(options: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: mounting a tmpfs needs root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let options = std::ffi::CString::new(options).unwrap();
+        rustix::mount::mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
+        Some(Self(dir))
+    }
+
+    pub(crate) fn read_only(&self, yes: bool) {
+        let flags = if yes { MountFlags::RDONLY } else { MountFlags::empty() };
+        rustix::mount::mount_remount(self.path(), flags, c"").unwrap();
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     }
 }
