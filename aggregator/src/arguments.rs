@@ -23,6 +23,8 @@ pub(crate) enum Command {
     /// Show or check settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what every metric is, as JSON.
+    Metrics,
 }
 
 #[derive(Subcommand)]

@@ -21,14 +21,13 @@ mod stream;
 mod view;
 
 use axum::{Router, middleware, routing::get};
-use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use server::{Metrics, serve};
 
-use crate::query::Queries;
+use crate::{metrics::Registry, query::Queries};
 
 /// What the handlers share.
 #[derive(Clone)]

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use metrics::Metrics;
+pub(crate) use metrics::families;
 
 use crate::ingest::now_unix_nanos;
 
@@ -54,6 +55,7 @@ async fn run(log: Arc<dyn Log>, store: Store, metrics: Metrics, shutdown: Cancel
         writer: spawn_blocking(move || store.writer(next)).await??,
         metrics,
         oldest_waits_since: None,
+        oldest_received: None,
         committed: Instant::now(),
         retained: Instant::now(),
     };
@@ -75,6 +77,8 @@ struct Indexer {
     writer: Writer,
     metrics: Metrics,
     oldest_waits_since: Option<Instant>,
+    /// The oldest receipt, by the wall clock, of what waits for a commit.
+    oldest_received: Option<i64>,
     committed: Instant,
     retained: Instant,
 }
@@ -99,6 +103,8 @@ impl Indexer {
             warn!(first = skipped.first, next = skipped.next, reason = ?skipped.reason, "events left the log unread");
             self.metrics.skipped.inc_by(events);
         }
+        let received = chunk.entries.iter().map(|entry| entry.record.received_unix_nanos);
+        self.oldest_received = self.oldest_received.into_iter().chain(received).min();
         self.blocking(move |indexer| {
             for entry in &chunk.entries {
                 indexer.writer.add(entry.offset, &entry.record)?;
@@ -118,7 +124,12 @@ impl Indexer {
                 indexer.writer.commit()
             })
             .await?;
-        let indexer = Self { oldest_waits_since: None, committed: Instant::now(), ..indexer };
+        if let Some(received) = indexer.oldest_received {
+            // The wall clock may have gone back.
+            let waited = now_unix_nanos().saturating_sub(received).max(0);
+            indexer.metrics.searchable_seconds.observe(Duration::from_nanos(waited.unsigned_abs()).as_secs_f64());
+        }
+        let indexer = Self { oldest_waits_since: None, oldest_received: None, committed: Instant::now(), ..indexer };
         if indexer.retained.elapsed() < RETAIN_EVERY { Ok(indexer) } else { indexer.retain().await }
     }
 

@@ -17,7 +17,7 @@ pub mod ingest;
 mod limits;
 mod listener;
 mod live;
-mod metrics;
+pub mod metrics;
 pub mod nodes;
 pub mod query;
 pub mod session;
@@ -31,7 +31,6 @@ use galen_log::{
 use galen_proto::v1::{agent_service_server::AgentServiceServer, query_service_server::QueryServiceServer};
 use galen_runtime::{BoxError, OnEnd, Supervisor, atomic_file};
 use galen_store::Store;
-use prometheus::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +41,7 @@ pub use error::Error;
 pub use limits::raise_file_limit;
 
 use ingest::Ingest;
-use metrics::Gathered;
+use metrics::{Registry, Sources};
 use nodes::Nodes;
 use query::Queries;
 use session::{Limits, Seats, Service, Sessions, Terms};
@@ -100,7 +99,7 @@ pub async fn run(settings: Settings, supervisor: Supervisor) -> Result<(), Error
 pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Addresses, Error> {
     let grpc = listener::bind(settings.grpc).await?;
     let http = listener::bind(settings.http).await?;
-    let registry = Registry::new();
+    let registry = Registry::default();
     let settings = Arc::new(settings);
 
     // The store is opened before the log, which must not give an offset again that the store has seen.
@@ -111,7 +110,9 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
     let worker =
         ingest::Worker::new(requests, Box::new(writer), watermarks, Arc::clone(&nodes), ingest_metrics.clone());
-    Gathered::register(&registry, log.clone(), Arc::clone(&nodes), ingest.clone(), supervisor.clone())?;
+    let sources =
+        Sources { log: log.clone(), nodes: Arc::clone(&nodes), ingest: ingest.clone(), supervisor: supervisor.clone() };
+    sources.register(&registry)?;
 
     let parts = Parts {
         settings: Arc::clone(&settings),
@@ -138,8 +139,13 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
 
 /// Readers of the log. Returns where the indexer is.
 fn start_readers(parts: &Parts) -> Result<indexer::Position, Error> {
-    let metrics = indexer::Metrics::register(&parts.registry, parts.store.clone(), Arc::clone(&parts.log))?;
+    let metrics = indexer::Metrics::register(&parts.registry)?;
     let position = metrics.position.clone();
+    let (store, log, indexed) = (parts.store.clone(), Arc::clone(&parts.log), position.clone());
+    parts.registry.sampled(move || {
+        let lag = log.bounds().next.saturating_sub(indexed.get());
+        indexer::families(&store.stats(), lag)
+    })?;
     if parts.settings.index {
         indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
     }

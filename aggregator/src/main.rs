@@ -36,6 +36,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             load()?;
             print("settings are valid\n")?;
         }
+        Some(Command::Metrics) => print(&serde_json::to_string_pretty(&galen_aggregator::metrics::reference()?)?)?,
         None => {
             let (config, settings) = load()?;
             telemetry::init(config.telemetry.format, &config.telemetry.filter)?;

@@ -1,175 +1,163 @@
-//! The registry of all figures, and those that are taken when they are asked for: the log's, the fleet's, the tasks'.
+//! All figures: where they are registered, those that belong to no single part (the log's, the fleet's, the tasks'),
+//! and their reference.
 //!
 //! The fleet is shown in sums, never a series a node: by tracer and support, by reason of loss. Tracers' names come from
-//! agents, so at most [`MAX_TRACERS`] are told apart; the rest is `__other__`.
+//! agents, so their number is bounded where the nodes are kept.
+
+mod family;
+mod registry;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use galen_log::{EmbeddedLog, Log};
+use galen_log::{Bounds, EmbeddedLog, Log, embedded};
 use galen_proto::v1::{LossReason, Support};
 use galen_runtime::Supervisor;
-use prometheus::{
-    Opts, Registry,
-    core::{Collector, Desc},
-    proto::MetricFamily,
+
+pub(crate) use family::Family;
+pub use registry::{Kind, Metric, Registry};
+
+use crate::{
+    http, indexer,
+    ingest::{self, Ingest},
+    nodes::{Fleet, Nodes},
+    session,
 };
 
-use crate::{ingest::Ingest, nodes::Nodes};
-
-const MAX_TRACERS: usize = 64;
-const OTHER: &str = "__other__";
-const OLDEST: &str = "Oldest event that is in the log.";
-
-/// Takes the figures of the moment.
-pub(crate) struct Gathered {
-    log: EmbeddedLog,
-    nodes: Arc<Nodes>,
-    ingest: Ingest,
-    supervisor: Supervisor,
-    /// Of the first family: the registry tells collectors apart by it.
-    desc: Desc,
+/// Where the figures of the moment are taken from.
+pub(crate) struct Sources {
+    pub(crate) log: EmbeddedLog,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) ingest: Ingest,
+    pub(crate) supervisor: Supervisor,
 }
 
-/// A family with what is known of it now.
-struct Family {
-    opts: Opts,
-    counts: bool,
-    labels: &'static [&'static str],
-    values: Vec<(Vec<String>, u64)>,
+/// The figures of the moment.
+#[derive(Default)]
+struct Figures {
+    bounds: Bounds,
+    log: embedded::Stats,
+    waiting_bytes: u64,
+    fleet: Fleet,
+    tasks: galen_runtime::Stats,
 }
 
-impl Gathered {
-    pub(crate) fn register(
-        registry: &Registry,
-        log: EmbeddedLog,
-        nodes: Arc<Nodes>,
-        ingest: Ingest,
-        supervisor: Supervisor,
-    ) -> Result<(), prometheus::Error> {
-        let desc = Desc::new(
-            "galen_aggregator_log_first_offset".into(),
-            OLDEST.into(),
-            Vec::new(),
-            std::collections::HashMap::new(),
-        )?;
-        registry.register(Box::new(Self { log, nodes, ingest, supervisor, desc }))
+/// Every metric of the aggregator, by name. Nothing is started for it.
+///
+/// # Errors
+/// Two metrics have the same name.
+pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
+    let registry = Registry::default();
+    session::Metrics::register(&registry)?;
+    ingest::Metrics::register(&registry)?;
+    indexer::Metrics::register(&registry)?;
+    http::Metrics::register(&registry)?;
+    registry.sampled(|| families(&Figures::default()))?;
+    registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
+    Ok(registry.into_metrics())
+}
+
+impl Sources {
+    pub(crate) fn register(self, registry: &Registry) -> Result<(), prometheus::Error> {
+        registry.sampled(move || {
+            families(&Figures {
+                bounds: self.log.bounds(),
+                log: self.log.stats(),
+                waiting_bytes: self.ingest.waiting_bytes(),
+                fleet: self.nodes.fleet(),
+                tasks: self.supervisor.stats(),
+            })
+        })
     }
+}
 
-    fn families(&self) -> Vec<Family> {
-        let bounds = self.log.bounds();
-        let log = self.log.stats();
-        let fleet = self.nodes.fleet();
-        let tasks = self.supervisor.stats();
-        let mut families = vec![
-            gauge("log_first_offset", OLDEST, bounds.first),
-            gauge("log_next_offset", "Offset that the next event gets.", bounds.next),
-            gauge("log_size_bytes", "Size of the log on disk.", bounds.bytes),
-            gauge("log_segments", "Segments of the log.", log.segments),
-            counter("log_segments_deleted_total", "Segments that retention deleted.", log.segments_deleted),
-            counter("log_torn_tails_total", "Interrupted writes that were cut off.", log.torn_tails),
-            counter("log_damaged_places_total", "Places in segments that could not be read.", log.damaged),
-            counter("log_damaged_snapshots_total", "Snapshots that could not be read.", log.damaged_snapshots),
-            counter("log_disk_errors_total", "Times that a disk error closed the log.", log.disk_errors),
-            gauge("ingest_waiting_bytes", "Size of the batches that wait for the log.", self.ingest.waiting_bytes()),
-            gauge("fleet_nodes_known", "Nodes that were heard of.", fleet.known),
-            gauge("fleet_nodes_connected", "Nodes that are connected.", fleet.connected),
-            counter("fleet_nodes_evicted_total", "Nodes left out of the registry, which was full.", fleet.evicted),
-            gauge("fleet_backlog_events", "Events that connected agents hold, unacknowledged.", fleet.backlog_events),
-            gauge("fleet_buffer_bytes", "Size of connected agents' buffers on disk.", fleet.buffer_bytes),
-            gauge("runtime_tasks", "Tasks and threads alive.", tasks.alive as u64),
-            counter("runtime_panics_total", "Panics caught.", tasks.panics),
-            counter("runtime_failures_total", "Tasks that ended with an error.", tasks.failures),
-            counter("runtime_restarts_total", "Restarts of tasks.", tasks.restarts),
-        ];
+fn families(figures: &Figures) -> Vec<Family> {
+    let Figures { bounds, log, waiting_bytes, fleet, tasks } = figures;
+    let mut families = vec![
+        Family::gauge("log_first_offset", "Offset of the oldest event that is in the log.", bounds.first),
+        Family::gauge("log_next_offset", "Offset that the next event gets.", bounds.next),
+        Family::gauge("log_size_bytes", "Bytes of the log on disk.", bounds.bytes),
+        Family::gauge("log_segments", "Segments of the log.", log.segments),
+        Family::counter("log_deleted_segments_total", "Segments that retention deleted.", log.segments_deleted),
+        Family::counter("log_torn_tails_total", "Interrupted writes that were cut off.", log.torn_tails),
+        Family::counter("log_damaged_places_total", "Places in segments that could not be read.", log.damaged),
+        Family::counter(
+            "log_damaged_snapshots_total",
+            "Snapshots of the watermarks that could not be read.",
+            log.damaged_snapshots,
+        ),
+        Family::counter("log_disk_errors_total", "Disk errors that closed the log.", log.disk_errors),
+        Family::gauge("ingest_waiting_bytes", "Bytes of the batches that wait for the log.", *waiting_bytes),
+        Family::gauge("runtime_alive_tasks", "Tasks and threads that are alive.", tasks.alive as u64),
+        Family::counter("runtime_caught_panics_total", "Panics of tasks that were caught.", tasks.panics),
+        Family::counter("runtime_failed_tasks_total", "Tasks that ended with an error.", tasks.failures),
+        Family::counter("runtime_restarted_tasks_total", "Tasks that were started again.", tasks.restarts),
+    ];
+    families.extend(fleet_families(fleet));
+    families
+}
 
-        let mut lost = BTreeMap::new();
-        for counter in &fleet.lost {
-            *lost.entry(vec![reason(counter.reason)]).or_default() += counter.count;
-        }
-        families.push(labelled(
+fn fleet_families(fleet: &Fleet) -> Vec<Family> {
+    let mut lost = BTreeMap::new();
+    for counter in &fleet.lost {
+        *lost.entry(vec![reason(counter.reason)]).or_default() += counter.count;
+    }
+    let mut tracer_nodes = BTreeMap::new();
+    for ((tracer, support), nodes) in &fleet.tracer_nodes {
+        *tracer_nodes.entry(vec![tracer.clone(), support_name(*support)]).or_default() += nodes;
+    }
+    let by_tracer = |count: fn(&crate::nodes::Totals) -> u64| {
+        fleet.tracers.iter().map(|(tracer, totals)| (vec![tracer.clone()], count(totals))).collect()
+    };
+    vec![
+        Family::gauge("fleet_known_nodes", "Nodes that were heard of.", fleet.known),
+        Family::gauge("fleet_connected_nodes", "Nodes that are connected.", fleet.connected),
+        Family::counter(
+            "fleet_evicted_nodes_total",
+            "Nodes that were left out of the registry, because it was full.",
+            fleet.evicted,
+        ),
+        Family::gauge(
+            "fleet_backlog_events",
+            "Events that connected agents hold, not yet acknowledged.",
+            fleet.backlog_events,
+        ),
+        Family::gauge("fleet_buffer_bytes", "Bytes of the connected agents' buffers on disk.", fleet.buffer_bytes),
+        Family::counters(
             "fleet_lost_observations_total",
-            "Observations that agents declared lost, by reason.",
-            true,
+            "Observations that agents declared lost, by reason, since the log began.",
             &["reason"],
             lost,
-        ));
-
-        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        for tracer in &fleet.tracers {
-            let known = names.len();
-            names.entry(&tracer.name).or_insert(known);
-        }
-        let mut support = BTreeMap::new();
-        let mut failures = BTreeMap::new();
-        for tracer in &fleet.tracers {
-            let is_told_apart = names.get(tracer.name.as_str()).is_some_and(|place| *place < MAX_TRACERS);
-            let name = if is_told_apart { tracer.name.as_str() } else { OTHER };
-            *support.entry(vec![name.to_owned(), support_name(tracer.support)]).or_default() += 1;
-            *failures.entry(vec![name.to_owned()]).or_default() += tracer.failures;
-        }
-        families.push(labelled(
+        ),
+        Family::gauges(
             "fleet_tracer_nodes",
-            "Connected nodes by tracer and how far it works there.",
-            false,
+            "Connected nodes by tracer, and by how far the tracer works there.",
             &["tracer", "support"],
-            support,
-        ));
-        families.push(labelled(
-            "fleet_tracer_failures",
-            "Failed runs of tracers on connected nodes, since their agents started.",
-            false,
+            tracer_nodes,
+        ),
+        Family::counters(
+            "fleet_tracer_triggers_total",
+            "Triggers of all agents, by tracer.",
             &["tracer"],
-            failures,
-        ));
-        families
-    }
-}
-
-impl Collector for Gathered {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.families().into_iter().filter_map(|family| family.collect().ok()).flatten().collect()
-    }
-}
-
-impl Family {
-    fn collect(self) -> Result<Vec<MetricFamily>, prometheus::Error> {
-        if self.counts {
-            let vector = prometheus::IntCounterVec::new(self.opts, self.labels)?;
-            for (labels, value) in self.values {
-                vector.get_metric_with_label_values(&labels)?.inc_by(value);
-            }
-            Ok(vector.collect())
-        } else {
-            let vector = prometheus::IntGaugeVec::new(self.opts, self.labels)?;
-            for (labels, value) in self.values {
-                vector.get_metric_with_label_values(&labels)?.set(i64::try_from(value).unwrap_or(i64::MAX));
-            }
-            Ok(vector.collect())
-        }
-    }
-}
-
-fn gauge(name: &str, help: &str, value: u64) -> Family {
-    labelled(name, help, false, &[], BTreeMap::from([(Vec::new(), value)]))
-}
-
-fn counter(name: &str, help: &str, value: u64) -> Family {
-    labelled(name, help, true, &[], BTreeMap::from([(Vec::new(), value)]))
-}
-
-fn labelled(
-    name: &str,
-    help: &str,
-    counts: bool,
-    labels: &'static [&'static str],
-    values: BTreeMap<Vec<String>, u64>,
-) -> Family {
-    let opts = Opts::new(format!("galen_aggregator_{name}"), help);
-    Family { opts, counts, labels, values: values.into_iter().collect() }
+            by_tracer(|totals| totals.triggers),
+        ),
+        Family::counters(
+            "fleet_tracer_captures_total",
+            "Captures of all agents, by tracer.",
+            &["tracer"],
+            by_tracer(|totals| totals.captures),
+        ),
+        Family::counters(
+            "fleet_tracer_failures_total",
+            "Failures of runs on all agents, errors and panics, by tracer.",
+            &["tracer"],
+            by_tracer(|totals| totals.failures),
+        ),
+        Family::counter(
+            "fleet_folded_reports_total",
+            "Reports on tracers that no series was made for, because there were too many: left out, or in `__other__`.",
+            fleet.folded_reports,
+        ),
+    ]
 }
 
 /// `buffer_full` for `LOSS_REASON_BUFFER_FULL`.
@@ -181,4 +169,60 @@ fn reason(reason: i32) -> String {
 fn support_name(support: i32) -> String {
     let known = Support::try_from(support).map_or("unknown", |support| support.as_str_name());
     known.trim_start_matches("SUPPORT_").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Base units, and what is counted.
+    const UNITS: [&str; 25] = [
+        "agents",
+        "available",
+        "bytes",
+        "captures",
+        "commits",
+        "connections",
+        "errors",
+        "events",
+        "failures",
+        "groups",
+        "indexes",
+        "nodes",
+        "observations",
+        "offset",
+        "panics",
+        "places",
+        "reports",
+        "requests",
+        "seconds",
+        "segments",
+        "snapshots",
+        "streams",
+        "tails",
+        "tasks",
+        "triggers",
+    ];
+    const SUBSYSTEMS: [&str; 8] = ["session", "ingest", "log", "indexer", "store", "fleet", "http", "runtime"];
+    const LABELS: [&str; 3] = ["reason", "support", "tracer"];
+
+    #[test]
+    fn names_are_built_by_the_rule_and_helps_tell_the_unit() {
+        let metrics = reference().unwrap();
+        assert!(metrics.len() > 40, "{}", metrics.len());
+        for metric in metrics {
+            let name = metric.name.strip_prefix(registry::PREFIX).expect(&metric.name);
+            let counts = name.strip_suffix("_total");
+            assert_eq!(counts.is_some(), metric.kind == Kind::Counter, "{name}");
+            let (rest, unit) = counts.unwrap_or(name).rsplit_once('_').expect(name);
+            assert!(UNITS.contains(&unit), "{name}");
+            assert!(SUBSYSTEMS.contains(&rest.split('_').next().unwrap()), "{name}");
+            assert!(metric.kind != Kind::Histogram || unit == "seconds", "{name}");
+            if ["seconds", "bytes"].contains(&unit) {
+                assert!(metric.help.to_lowercase().starts_with(unit), "{name}: {}", metric.help);
+            }
+            assert!(metric.help.ends_with('.'), "{name}: {}", metric.help);
+            assert!(metric.labels.iter().all(|label| LABELS.contains(&label.as_str())), "{name}: {:?}", metric.labels);
+        }
+    }
 }

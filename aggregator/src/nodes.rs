@@ -3,11 +3,20 @@
 //! Filled from the watermarks at the start, then by sessions and by the log. Bounded: beyond the cap the disconnected
 //! node that was silent longest is left out of the registry, counted; its watermarks are not touched.
 
-use std::{collections::HashMap, sync::Arc};
+mod tracers;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use galen_log::Watermarks;
 use galen_proto::v1::{Heartbeat, Hello, LogRecord, LossCounter, Node, TracerStatus};
 use parking_lot::Mutex;
+
+pub use tracers::Totals;
+
+use tracers::Tracers;
 
 /// Tracers of a node that are kept.
 const MAX_TRACERS: usize = 64;
@@ -25,6 +34,7 @@ struct Inner {
     /// Of all nodes since the log began, those that were left out included.
     lost: Vec<LossCounter>,
     evicted: u64,
+    tracers: Tracers,
 }
 
 /// All nodes together.
@@ -39,8 +49,12 @@ pub struct Fleet {
     /// Of the connected nodes.
     pub backlog_events: u64,
     pub buffer_bytes: u64,
-    /// Tracers of the connected nodes.
-    pub tracers: Vec<TracerStatus>,
+    /// How many of the connected nodes there are by tracer and `Support`.
+    pub tracer_nodes: BTreeMap<(String, i32), u64>,
+    /// Of all nodes, by tracer.
+    pub tracers: Vec<(String, Totals)>,
+    /// Reports on tracers that are not told apart.
+    pub folded_reports: u64,
 }
 
 impl Nodes {
@@ -73,7 +87,7 @@ impl Nodes {
         node.connected = true;
         node.agent_version = hello.agent_version;
         node.last_seen_unix_nanos = now_unix_nanos;
-        node.tracers = bounded(hello.tracers);
+        inner.tracers_of(name, hello.tracers);
     }
 
     /// The node's last session has ended.
@@ -93,7 +107,7 @@ impl Nodes {
             node.clock_offset_nanos = heartbeat.sent_unix_nanos.saturating_sub(now_unix_nanos);
         }
         if !heartbeat.tracers.is_empty() {
-            node.tracers = bounded(heartbeat.tracers);
+            inner.tracers_of(name, heartbeat.tracers);
         }
     }
 
@@ -135,13 +149,17 @@ impl Nodes {
             known: inner.nodes.len() as u64,
             evicted: inner.evicted,
             lost: inner.lost.clone(),
+            tracers: inner.tracers.totals(),
+            folded_reports: inner.tracers.folded,
             ..Fleet::default()
         };
         for node in inner.nodes.values().filter(|node| node.connected) {
             fleet.connected += 1;
             fleet.backlog_events += node.backlog_events;
             fleet.buffer_bytes += node.buffer_bytes;
-            fleet.tracers.extend(node.tracers.iter().cloned());
+            for tracer in &node.tracers {
+                *fleet.tracer_nodes.entry((inner.tracers.name(&tracer.name), tracer.support)).or_default() += 1;
+            }
         }
         fleet
     }
@@ -153,6 +171,15 @@ impl Inner {
             self.make_room(cap - 1);
         }
         self.nodes.entry(Arc::clone(name)).or_insert_with(|| Node { name: (**name).to_owned(), ..Node::default() })
+    }
+
+    /// The node said what its tracers do.
+    fn tracers_of(&mut self, name: &str, mut tracers: Vec<TracerStatus>) {
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        self.tracers.folded += tracers.len().saturating_sub(MAX_TRACERS) as u64;
+        tracers.truncate(MAX_TRACERS);
+        self.tracers.report(&node.tracers, &tracers);
+        node.tracers = tracers;
     }
 
     /// Leaves out disconnected nodes, those silent longest first, until at most `cap` are left and some room besides,
@@ -174,11 +201,6 @@ impl Inner {
             self.evicted += 1;
         }
     }
-}
-
-fn bounded(mut tracers: Vec<TracerStatus>) -> Vec<TracerStatus> {
-    tracers.truncate(MAX_TRACERS);
-    tracers
 }
 
 #[cfg(test)]

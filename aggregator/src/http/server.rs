@@ -9,7 +9,7 @@ use axum::{Router, body::Body};
 use galen_runtime::{BoxError, OnEnd, Supervisor};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus::{IntCounter, Registry};
+use prometheus::IntCounter;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+use crate::metrics::Registry;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 256;
@@ -43,16 +45,11 @@ impl Metrics {
     /// # Errors
     /// A name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
-            requests: IntCounter::new("galen_aggregator_http_requests_total", "HTTP requests.")?,
-            connections_refused: IntCounter::new(
-                "galen_aggregator_http_connections_refused_total",
-                "HTTP connections beyond the cap, closed at once.",
-            )?,
-        };
-        registry.register(Box::new(metrics.requests.clone()))?;
-        registry.register(Box::new(metrics.connections_refused.clone()))?;
-        Ok(metrics)
+        Ok(Self {
+            requests: registry.counter("http_requests_total", "HTTP requests.")?,
+            connections_refused: registry
+                .counter("http_refused_connections_total", "HTTP connections beyond the limit, closed at once.")?,
+        })
     }
 }
 

@@ -1,17 +1,10 @@
 //! Figures of the indexer and of the store. What changes slowly is read from the store when it is asked for.
 
-use std::sync::Arc;
-
-use galen_log::Log;
-use galen_store::{Store, Writer};
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntGauge, Registry,
-    core::{Collector, Desc},
-    exponential_buckets,
-    proto::MetricFamily,
-};
+use galen_store::{Stats, Writer};
+use prometheus::{Histogram, IntCounter, exponential_buckets};
 
 use super::Position;
+use crate::metrics::{Family, Registry};
 
 /// Handles of the indexer's own figures.
 #[derive(Debug, Clone)]
@@ -22,29 +15,32 @@ pub struct Metrics {
     /// Events that the log could not give any more.
     pub skipped: IntCounter,
     pub commit_seconds: Histogram,
+    /// Receipt of the oldest event of a commit until it can be found.
+    pub searchable_seconds: Histogram,
 }
 
 impl Metrics {
     /// # Errors
     /// A name is registered already.
-    pub fn register(registry: &Registry, store: Store, log: Arc<dyn Log>) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
             position: Position::default(),
-            commits: IntCounter::new("galen_aggregator_indexer_commits_total", "Commits of the store.")?,
-            skipped: IntCounter::new(
-                "galen_aggregator_indexer_skipped_events_total",
+            commits: registry.counter("indexer_store_commits_total", "Commits of the store.")?,
+            skipped: registry.counter(
+                "indexer_skipped_events_total",
                 "Events that had left the log, or were damaged there, before they were indexed.",
             )?,
-            commit_seconds: Histogram::with_opts(
-                HistogramOpts::new("galen_aggregator_indexer_commit_seconds", "Commit of the store.")
-                    .buckets(exponential_buckets(1e-3, 3.0, 9)?),
+            commit_seconds: registry.histogram(
+                "indexer_commit_seconds",
+                "Seconds that a commit of the store takes.",
+                exponential_buckets(1e-3, 3.0, 9),
             )?,
-        };
-        registry.register(Box::new(metrics.commits.clone()))?;
-        registry.register(Box::new(metrics.skipped.clone()))?;
-        registry.register(Box::new(metrics.commit_seconds.clone()))?;
-        registry.register(Box::new(Gathered { store, log, position: metrics.position.clone() }))?;
-        Ok(metrics)
+            searchable_seconds: registry.histogram(
+                "indexer_searchable_seconds",
+                "Seconds from the receipt of the oldest event of a commit until it can be found.",
+                exponential_buckets(0.05, 2.0, 12),
+            )?,
+        })
     }
 
     pub(super) fn position(&self, writer: &Writer) {
@@ -52,53 +48,34 @@ impl Metrics {
     }
 }
 
-struct Gathered {
-    store: Store,
-    log: Arc<dyn Log>,
-    position: Position,
-}
-
-impl Gathered {
-    fn families(&self) -> Result<Vec<MetricFamily>, prometheus::Error> {
-        let stats = self.store.stats();
-        let lag = self.log.bounds().next.saturating_sub(self.position.get());
-        let mut families = Vec::new();
-        for (name, help, value) in [
-            ("indexer_lag_events", "Events in the log that are not in the store yet.", lag),
-            ("store_events", "Events in the store.", stats.events),
-            ("store_bytes", "Bytes of the store on disk.", stats.bytes),
-            ("store_indexes", "Indexes of the store.", stats.indexes),
-        ] {
-            let gauge = IntGauge::new(format!("galen_aggregator_{name}"), help)?;
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-            families.extend(gauge.collect());
-        }
-        for (name, help, value) in [
-            ("store_indexed_events_total", "Events that were indexed in full.", stats.indexed),
-            (
-                "store_unreadable_events_total",
-                "Events that could not be decoded, kept with the reason.",
-                stats.unreadable,
-            ),
-            ("store_partly_indexed_events_total", "Events whose data could not be indexed in full.", stats.partly),
-            ("store_damaged_indexes_total", "Indexes that were put aside because they were damaged.", stats.damaged),
-            ("store_dropped_indexes_total", "Indexes that were dropped by retention.", stats.dropped),
-        ] {
-            let counter = IntCounter::new(format!("galen_aggregator_{name}"), help)?;
-            counter.inc_by(value);
-            families.extend(counter.collect());
-        }
-        Ok(families)
-    }
-}
-
-impl Collector for Gathered {
-    fn desc(&self) -> Vec<&Desc> {
-        // Names are unique by construction; without descriptions the registry does not check them.
-        Vec::new()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.families().unwrap_or_default()
-    }
+/// `lag`: events in the log that the indexer has not taken.
+pub(crate) fn families(stats: &Stats, lag: u64) -> Vec<Family> {
+    vec![
+        Family::gauge("indexer_lag_events", "Events in the log that are not in the store yet.", lag),
+        Family::gauge("store_events", "Events in the store.", stats.events),
+        Family::gauge("store_size_bytes", "Bytes of the store on disk.", stats.bytes),
+        Family::gauge("store_indexes", "Indexes of the store.", stats.indexes),
+        Family::gauge(
+            "store_suspect_indexes",
+            "Indexes that failed a search, left out until they were read in full.",
+            stats.suspect,
+        ),
+        Family::counter("store_indexed_events_total", "Events that were indexed in full.", stats.indexed),
+        Family::counter(
+            "store_unreadable_events_total",
+            "Events that could not be decoded, kept with the reason.",
+            stats.unreadable,
+        ),
+        Family::counter(
+            "store_partly_indexed_events_total",
+            "Events whose data could not be indexed in full.",
+            stats.partly,
+        ),
+        Family::counter(
+            "store_damaged_indexes_total",
+            "Indexes that were put aside because they were damaged.",
+            stats.damaged,
+        ),
+        Family::counter("store_dropped_indexes_total", "Indexes that retention dropped.", stats.dropped),
+    ]
 }

@@ -1,6 +1,8 @@
 //! Figures of the sessions.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use crate::metrics::Registry;
 
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -8,6 +10,8 @@ pub struct Metrics {
     pub begun: IntCounter,
     /// By reason, as `Refusal::label` names it, or `left` if the agent ended it.
     pub ended: IntCounterVec,
+    /// By reason, as `Refusal::label` names it.
+    pub refused_events: IntCounterVec,
     /// TCP connections beyond the limit.
     pub connections_refused: IntCounter,
 }
@@ -16,22 +20,23 @@ impl Metrics {
     /// # Errors
     /// A name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
-            connected: IntGauge::new("galen_aggregator_session_agents", "Agents that are connected.")?,
-            begun: IntCounter::new("galen_aggregator_session_begun_total", "Sessions that began with a valid hello.")?,
-            ended: IntCounterVec::new(
-                Opts::new("galen_aggregator_session_ended_total", "Streams that ended, by reason."),
-                &["reason"],
+        Ok(Self {
+            connected: registry.gauge("session_connected_agents", "Agents that are connected.")?,
+            begun: registry.counter("session_begun_streams_total", "Streams that began with a valid hello.")?,
+            ended: registry.counters(
+                "session_ended_streams_total",
+                "Streams that ended: by the reason of the refusal, or `left` if the agent ended it.",
+                "reason",
             )?,
-            connections_refused: IntCounter::new(
-                "galen_aggregator_session_connections_refused_total",
-                "Connections beyond the limit, closed at once.",
+            refused_events: registry.counters(
+                "session_refused_events_total",
+                "Events of batches that were refused before the log was asked, by reason.",
+                "reason",
             )?,
-        };
-        registry.register(Box::new(metrics.connected.clone()))?;
-        registry.register(Box::new(metrics.begun.clone()))?;
-        registry.register(Box::new(metrics.ended.clone()))?;
-        registry.register(Box::new(metrics.connections_refused.clone()))?;
-        Ok(metrics)
+            connections_refused: registry.counter(
+                "session_refused_connections_total",
+                "Connections of agents and callers beyond the limit, closed at once.",
+            )?,
+        })
     }
 }

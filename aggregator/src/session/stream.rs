@@ -212,7 +212,11 @@ impl Session {
 
     fn submit(&mut self, batch: Batch) -> Result<(), Refusal> {
         let bytes = batch.encoded_len() as u64;
-        self.announced.check(&batch, bytes, &self.sessions.terms.limits)?;
+        if let Err(refusal) = self.announced.check(&batch, bytes, &self.sessions.terms.limits) {
+            let refused = self.sessions.metrics.refused_events.with_label_values(&[refusal.label()]);
+            refused.inc_by(batch.events.len() as u64);
+            return Err(refusal);
+        }
         self.underway += bytes;
         let (node, receipts) = (Arc::clone(&self.seat.node), Arc::clone(&self.receipts));
         self.waiting = Some(Box::pin(self.sessions.ingest.clone().submit(node, batch, bytes, receipts)));

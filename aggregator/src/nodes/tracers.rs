@@ -1,0 +1,111 @@
+//! What tracers did on all nodes, summed by name.
+//!
+//! Agents report totals since their start. What is new in a report is added here, so that the sums never go back, also
+//! when agents start anew or leave. Names come from agents: at most [`MAX_NAMES`] are told apart, those that were heard
+//! of first; the rest is [`OTHER`], and counted.
+
+use std::collections::BTreeMap;
+
+use galen_proto::v1::TracerStatus;
+
+const MAX_NAMES: usize = 128;
+/// Longest name that is told apart, in bytes.
+const MAX_NAME: usize = 64;
+const OTHER: &str = "__other__";
+
+/// Sums of all agents since the aggregator's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub triggers: u64,
+    pub captures: u64,
+    pub failures: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tracers {
+    totals: BTreeMap<String, Totals>,
+    /// Reports that went to [`OTHER`], or were left out before.
+    pub(super) folded: u64,
+}
+
+impl Tracers {
+    /// An agent said `now`, and before that `earlier`.
+    pub(super) fn report(&mut self, earlier: &[TracerStatus], now: &[TracerStatus]) {
+        for status in now {
+            let earlier =
+                earlier.iter().find(|earlier| earlier.name == status.name).map(Totals::of).unwrap_or_default();
+            let more = Totals::of(status).since(earlier);
+            let known = self.totals.contains_key(&status.name);
+            let is_told_apart = known || (self.totals.len() < MAX_NAMES && status.name.len() <= MAX_NAME);
+            let name = if is_told_apart { status.name.as_str() } else { OTHER };
+            self.folded += u64::from(!is_told_apart);
+            let totals = self.totals.entry(name.to_owned()).or_default();
+            totals.triggers += more.triggers;
+            totals.captures += more.captures;
+            totals.failures += more.failures;
+        }
+    }
+
+    /// The name itself, or [`OTHER`].
+    pub(super) fn name(&self, name: &str) -> String {
+        if self.totals.contains_key(name) { name.to_owned() } else { OTHER.to_owned() }
+    }
+
+    /// By name.
+    pub(super) fn totals(&self) -> Vec<(String, Totals)> {
+        self.totals.iter().map(|(name, totals)| (name.clone(), *totals)).collect()
+    }
+}
+
+impl Totals {
+    fn of(status: &TracerStatus) -> Self {
+        Self { triggers: status.triggers, captures: status.captures, failures: status.failures }
+    }
+
+    /// All of it if the agent has started anew since `earlier`: its totals never go back otherwise.
+    fn since(self, earlier: Self) -> Self {
+        let is_later =
+            self.triggers >= earlier.triggers && self.captures >= earlier.captures && self.failures >= earlier.failures;
+        if !is_later {
+            return self;
+        }
+        Self {
+            triggers: self.triggers - earlier.triggers,
+            captures: self.captures - earlier.captures,
+            failures: self.failures - earlier.failures,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(name: &str, triggers: u64) -> TracerStatus {
+        TracerStatus { name: name.into(), triggers, ..TracerStatus::default() }
+    }
+
+    #[test]
+    fn sums_go_on_when_an_agent_starts_anew() {
+        let mut tracers = Tracers::default();
+        let mut said = Vec::new();
+        for triggers in [5, 7, 7, 2, 3] {
+            let now = vec![status("oom", triggers)];
+            tracers.report(&said, &now);
+            said = now;
+        }
+        assert_eq!(tracers.totals(), [("oom".into(), Totals { triggers: 10, ..Totals::default() })]);
+        assert_eq!(tracers.folded, 0);
+    }
+
+    #[test]
+    fn names_beyond_the_bound_are_one_and_are_counted() {
+        let mut tracers = Tracers::default();
+        let many: Vec<_> = (0..MAX_NAMES + 3).map(|place| status(&format!("tracer_{place}"), 2)).collect();
+        tracers.report(&[], &many);
+        assert_eq!((tracers.totals().len(), tracers.folded), (MAX_NAMES + 1, 3));
+        let other = Totals { triggers: 6, ..Totals::default() };
+        assert!(tracers.totals().contains(&(OTHER.into(), other)));
+        assert_eq!((tracers.name("tracer_0"), tracers.name("tracer_130")), ("tracer_0".into(), OTHER.into()));
+    }
+}
