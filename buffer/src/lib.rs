@@ -5,6 +5,9 @@
 //! clean end and is followed by a new one after any other. What was appended is offered by [`Buffer::read`] until it is
 //! acknowledged; what cannot be offered is declared, as a range of numbers or, where none was given, by a counter.
 //!
+//! A disk that refuses keeps nobody from opening a buffer: until it can be used, events are rejected and counted, in an
+//! epoch that is in memory alone and goes once its counters are settled.
+//!
 //! # On disk
 //!
 //! | Path | What |

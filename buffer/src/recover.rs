@@ -97,6 +97,7 @@ pub(crate) fn recover(shared: &Shared) -> Result<File, Error> {
 fn fill(shared: &Shared, epochs: Vec<Epoch>, quarantined: u64) -> Vec<Epoch> {
     let mut index = shared.index();
     let mut in_memory = mem::replace(&mut index.epochs, epochs);
+    in_memory.retain(|e| !e.is_done());
     in_memory.iter_mut().for_each(|e| e.sealed = true);
     let before_current = index.epochs.len() - 1;
     index.epochs.splice(before_current..before_current, in_memory);

@@ -284,9 +284,14 @@ impl Session<'_> {
         }))
     }
 
-    /// Sends, for each queue, the losses and the counters that this session has not sent yet.
+    /// Sends, for each queue, the losses and the counters that this session has not sent yet. Fails if there are queues
+    /// that the hello did not announce.
     async fn report_losses(&mut self) -> Result<(), Error> {
-        for queue in self.buffer.queues() {
+        let queues = self.buffer.queues();
+        if queues.last().is_some_and(|newest| newest.epoch != self.plan.newest_epoch()) {
+            return Err(Error::NewQueue);
+        }
+        for queue in queues {
             let reported = self.reported.entry(queue.epoch).or_default();
             let mut lost = Vec::new();
             for loss in self.buffer.losses(queue.epoch) {

@@ -58,6 +58,17 @@ fn a_term_signal_drains_and_exits_with_zero() {
 }
 
 #[test]
+fn without_a_disk_it_starts_and_says_so_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "no directory").unwrap();
+    let (log, code) = run_and_end(Command::new(AGENT), &file.join("data"));
+    assert_eq!(code, Some(0), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("agent runs")), "{log:#?}");
+    assert_eq!(log.iter().filter(|line| line.contains("the buffer cannot be opened")).count(), 1, "{log:#?}");
+}
+
+#[test]
 fn without_root_it_says_what_is_missing_and_goes_on() {
     let (dir, agent) = a_copy_for_everybody();
     let mut command = Command::new("setpriv");
