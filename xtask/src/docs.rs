@@ -1,6 +1,10 @@
 //! The pages of `docs/` that are made from the programs themselves, so that they cannot say anything else.
 //!
-//! `config-agent.md` and `config-aggregator.md` come from the JSON schema that the programs print.
+//! `config-agent.md` and `config-aggregator.md` come from the JSON schema that the programs print, `metrics.md` from the
+//! aggregator's own list. The links of all pages are followed, too.
+
+mod links;
+mod metrics;
 
 use std::{env, fmt::Write, fs, path::Path, process::Command};
 
@@ -14,10 +18,14 @@ const PROGRAMS: [(&str, &str, &str); 2] = [
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent directory")?;
-    let mut stale = Vec::new();
+    let mut pages = Vec::new();
     for (program, page, prefix) in PROGRAMS {
-        let schema = schema_of(root, program)?;
-        let text = config_page(program, prefix, &schema)?;
+        let schema = printed_by(root, program, &["config", "schema"])?;
+        pages.push((page, config_page(program, prefix, &schema)?));
+    }
+    pages.push(("metrics.md", metrics::page(printed_by(root, "galen-aggregator", &["metrics"])?)?));
+    let mut stale = Vec::new();
+    for (page, text) in pages {
         let path = root.join("docs").join(page);
         if !check {
             fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
@@ -26,21 +34,25 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         }
     }
     ensure!(stale.is_empty(), "not up to date: {}; run `make docs`", stale.join(", "));
+    let dead = links::dead(root)?;
+    ensure!(dead.is_empty(), "links to what is not there:\n{}", dead.join("\n"));
     Ok(())
 }
 
-/// Builds the program and asks it.
-fn schema_of(root: &Path, program: &str) -> anyhow::Result<Value> {
+/// Builds the program and asks it for JSON.
+fn printed_by(root: &Path, program: &str, question: &[&str]) -> anyhow::Result<Value> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["run", "--quiet", "--locked", "--package", program, "--", "config", "schema"])
+        .args(["run", "--quiet", "--locked", "--package", program, "--"])
+        .args(question)
         .current_dir(root)
         .output()
         .with_context(|| format!("failed to run {program}"))?;
+    let question = question.join(" ");
     if !output.status.success() {
-        bail!("{program} config schema: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("{program} {question}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{program} config schema: not JSON"))
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{program} {question}: not JSON"))
 }
 
 fn config_page(program: &str, prefix: &str, schema: &Value) -> anyhow::Result<String> {

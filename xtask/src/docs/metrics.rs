@@ -1,0 +1,62 @@
+//! `metrics.md`: a table for each subsystem.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use anyhow::Context;
+use serde_json::Value;
+
+const PREFIX: &str = "galen_aggregator_";
+const HEAD: &str = "\
+<!-- Made by `make docs` from `galen-aggregator metrics`: edit the helps of the metrics instead. -->
+# Metrics of galen-aggregator
+
+`GET /metrics` on the HTTP address shows them in Prometheus' text format. Agents open no port: what they count comes with
+their heartbeats and batches and is shown under `fleet`, in sums over all nodes, never by node.
+
+Names are `galen_aggregator_<subsystem>_<noun>_<unit>`, with `_total` behind a counter. Labels have few values: `reason`
+and `support` are fixed lists, and of `tracer` at most 128 are told apart.
+
+Every event that came for the log has one fate: `ingest_received_events_total` = `ingest_logged_events_total` +
+`ingest_deduplicated_events_total` + `ingest_rejected_events_total`, once no batch waits. Batches that are wrong are
+refused before that, by their session: `session_refused_events_total`.
+";
+
+pub(super) fn page(metrics: Value) -> anyhow::Result<String> {
+    let mut subsystems: BTreeMap<String, String> = BTreeMap::new();
+    for metric in metrics.as_array().context("the metrics are no list")? {
+        let text = |key: &str| metric[key].as_str().with_context(|| format!("a metric has no {key}: {metric}"));
+        let (name, kind, help) = (text("name")?, text("kind")?, text("help")?);
+        let short = name.strip_prefix(PREFIX).with_context(|| format!("`{name}` does not begin with {PREFIX}"))?;
+        let subsystem = short.split('_').next().unwrap_or_default();
+        let labels: Vec<_> = metric["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let labels: Vec<_> = labels.into_iter().map(|label| format!("`{label}`")).collect();
+        let unit = short.trim_end_matches("_total").rsplit('_').next().unwrap_or_default();
+        let rows = subsystems.entry(subsystem.to_owned()).or_default();
+        writeln!(rows, "| `{name}` | {kind} | {} | {unit} | {help} |", labels.join(", "))?;
+    }
+    let mut page = HEAD.to_owned();
+    for (subsystem, rows) in subsystems {
+        write!(page, "\n## {subsystem}\n\n| Name | Type | Labels | Unit | |\n|---|---|---|---|---|\n{rows}")?;
+    }
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_metric_stands_in_the_table_of_its_subsystem() {
+        let metrics = json!([
+            { "name": "galen_aggregator_log_size_bytes", "kind": "gauge", "labels": [], "help": "Bytes." },
+            { "name": "galen_aggregator_fleet_lost_events_total", "kind": "counter", "labels": ["reason"], "help": "Lost." },
+        ]);
+        let page = page(metrics).unwrap();
+        let fleet = "## fleet\n\n| Name | Type | Labels | Unit | |\n|---|---|---|---|---|\n\
+            | `galen_aggregator_fleet_lost_events_total` | counter | `reason` | events | Lost. |\n\n## log\n";
+        assert!(page.contains(fleet), "{page}");
+        assert!(page.ends_with("| `galen_aggregator_log_size_bytes` | gauge |  | bytes | Bytes. |\n"), "{page}");
+    }
+}
