@@ -39,7 +39,7 @@ impl Metrics {
                 .counter("ingest_deduplicated_events_total", "Events that were settled already.")?,
             rejected_events: registry.counters(
                 "ingest_rejected_events_total",
-                "Events that were not taken: `refused` for what they are, or `unavailable` was the log.",
+                "Events that were not taken: `refused` for what was wrong with them, `unavailable` while the log takes nothing.",
                 "reason",
             )?,
             groups: registry.counter("ingest_written_groups_total", "Groups of batches written to the log.")?,
