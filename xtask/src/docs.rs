@@ -6,7 +6,13 @@
 mod links;
 mod metrics;
 
-use std::{env, fmt::Write, fs, path::Path, process::Command};
+use std::{
+    env,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Map, Value};
@@ -18,12 +24,13 @@ const PROGRAMS: [(&str, &str, &str); 2] = [
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent directory")?;
+    let programs = build(root)?;
     let mut pages = Vec::new();
     for (program, page, prefix) in PROGRAMS {
-        let schema = printed_by(root, program, &["config", "schema"])?;
+        let schema = printed_by(&programs, program, &["config", "schema"])?;
         pages.push((page, config_page(program, prefix, &schema)?));
     }
-    pages.push(("metrics.md", metrics::page(printed_by(root, "galen-aggregator", &["metrics"])?)?));
+    pages.push(("metrics.md", metrics::page(printed_by(&programs, "galen-aggregator", &["metrics"])?)?));
     let mut stale = Vec::new();
     for (page, text) in pages {
         let path = root.join("docs").join(page);
@@ -39,13 +46,24 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the program and asks it for JSON.
-fn printed_by(root: &Path, program: &str, question: &[&str]) -> anyhow::Result<Value> {
+/// Builds the programs as the tests do, so that one build serves both, and returns the folder they are in.
+fn build(root: &Path) -> anyhow::Result<PathBuf> {
+    let own = env::current_exe().context("failed to find where programs are built")?;
+    let folder = own.parent().context("a program lies in a folder")?.to_owned();
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["run", "--quiet", "--locked", "--package", program, "--"])
-        .args(question)
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--workspace", "--bins"])
         .current_dir(root)
+        .status()
+        .context("failed to run cargo")?;
+    ensure!(status.success(), "the programs cannot be built");
+    Ok(folder)
+}
+
+/// Asks a program for JSON.
+fn printed_by(folder: &Path, program: &str, question: &[&str]) -> anyhow::Result<Value> {
+    let output = Command::new(folder.join(program))
+        .args(question)
         .output()
         .with_context(|| format!("failed to run {program}"))?;
     let question = question.join(" ");
