@@ -41,9 +41,9 @@ docs: ## Write the generated pages anew
 	@scripts/bootstrap.sh build
 	cargo xtask docs
 
-bench: release ## Measure what docs/benchmarks.md records; takes a while. Needs root. ARGS name single figures
-	RUSTFLAGS="$(release_flags)" cargo build --release --locked -p galen-integration-tests --bins
-	RUSTFLAGS="$(release_flags)" cargo build --release --locked --examples -p galen-buffer -p galen-aggregator -p galen-store
+bench: ## Measure what docs/benchmarks.md records; takes a while. Needs root. ARGS name single figures
+	@scripts/bootstrap.sh build
+	RUSTFLAGS="$(release_flags)" cargo build --release --locked --workspace --bins --examples
 	scripts/bench.sh $(ARGS)
 
 soak: ## Kill agents and aggregators under load, 200 rounds; takes long. Needs root
