@@ -35,7 +35,7 @@ fn run_and_end(mut command: Command, data: &Path) -> (Vec<String>, Option<i32>) 
         }
     }
     // The line above may come before the handler of the signal is in place, so it is asked until it answers.
-    assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
+    crate::support::signal(running.0.id(), rustix::process::Signal::TERM);
     log.extend(lines);
     (log, running.0.wait().unwrap().code())
 }

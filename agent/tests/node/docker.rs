@@ -7,9 +7,14 @@ use std::{
 
 use galen_agent::{containers::Containers, tracers::Shipped};
 use galen_proto::v1::EventKind;
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::{agent_that_has_looked, data, until};
+
+/// Runs `$@` with the directory `$0` for its root: the same tree, but a mount of its own.
+const OWN_ROOT: &str = r#"mount --make-rprivate / 2>/dev/null
+mount --rbind / "$0" && mount --make-rprivate "$0" && exec chroot "$0" "$@""#;
 
 /// Ends the daemon, and with it its containers, mounts and cgroups, when dropped.
 struct Daemon {
@@ -28,7 +33,13 @@ impl Daemon {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let process = Command::new("dockerd")
+        // Docker takes `/` for a mount point, which it is not where the tests run in a changed root.
+        let root = dir.path().join("daemon-root");
+        std::fs::create_dir(&root).unwrap();
+        let process = Command::new("unshare")
+            .args(["--mount", "--propagation=unchanged", "sh", "-c", OWN_ROOT])
+            .arg(root)
+            .arg("dockerd")
             .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["--host", &format!("unix://{}", path("docker.sock"))])
             .args(["--storage-driver=vfs", "--bridge=none", "--iptables=false"])
@@ -68,7 +79,7 @@ impl Drop for Daemon {
                 self.docker(&["rm", "--force", id]);
             }
         }
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
+        crate::support::signal(self.process.id(), Signal::TERM);
         let _ = self.process.wait();
     }
 }

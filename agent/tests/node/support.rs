@@ -14,6 +14,7 @@ use galen_agent::{
 };
 use galen_proto::v1::{Event, EventKind};
 use prost::Message;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -74,7 +75,7 @@ impl Drop for Cgroup {
             let members = || fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
             while !members().is_empty() && std::time::Instant::now() < until {
                 for pid in members().lines() {
-                    let _ = Command::new("kill").args(["-9", pid]).status();
+                    signal(pid.parse().unwrap(), Signal::KILL);
                 }
             }
             let _ = fs::remove_dir(directory);
@@ -193,4 +194,11 @@ pub(crate) fn cpu_roots(version: Version) -> Option<Vec<PathBuf>> {
         eprintln!("SKIPPED: cgroup {version:?} is not mounted on this machine");
     }
     (!roots.is_empty()).then_some(roots)
+}
+
+/// A process that has ended is left alone.
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid as i32) {
+        let _ = kill_process(pid, signal);
+    }
 }
