@@ -83,12 +83,13 @@ fn without_root_it_says_what_is_missing_and_goes_on() {
 
 #[test]
 fn without_btf_tracefs_and_bpffs_it_says_each_in_a_line_and_goes_on() {
-    // Hidden under empty file systems, in a mount namespace of its own.
-    let script = "for hidden in /sys/kernel/btf /sys/kernel/tracing /sys/kernel/debug /sys/fs/bpf; do \
+    // Hidden under empty file systems, in a mount namespace of its own. Only `/sys` is made private, because `/` is no
+    // mount point where the tests run in a changed root.
+    let script = "mount --make-rprivate /sys || exit 8; for hidden in /sys/kernel/btf /sys/kernel/tracing /sys/kernel/debug /sys/fs/bpf; do \
         mount -t tmpfs none $hidden || exit 9; done; exec \"$0\" \"$@\"";
     let data = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script, AGENT]);
+    command.args(["--mount", "--propagation=unchanged", "sh", "-c", script, AGENT]);
     let (log, code) = run_and_end(command, data.path());
     assert_eq!(code, Some(0), "{log:#?}");
     for (missing, works) in
