@@ -11,7 +11,7 @@ use galen_agent::{
     tracer::{BoxError, Context, Outcome, RawSettings, Support},
     tracers::Shipped,
 };
-use galen_proto::v1::{EventKind, Severity};
+use galen_proto::v1::{EventKind, Severity, SuppressionReason};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +96,12 @@ impl Tracer for LoadAverage {
             let text = std::fs::read_to_string(LOADAVG)?;
             let minute: f64 = text.split(' ').next().unwrap_or_default().parse()?;
             let load = minute / f64::from(cpus);
-            if load <= self.settings.threshold || now.boot < quiet_until {
+            context.evaluated(load, self.settings.threshold);
+            if load <= self.settings.threshold {
+                continue;
+            }
+            if now.boot < quiet_until {
+                context.suppressed(SuppressionReason::Cooldown);
                 continue;
             }
             quiet_until = now.boot + self.settings.cooldown;
@@ -105,6 +110,7 @@ impl Tracer for LoadAverage {
                 kind: EventKind::Event,
                 severity: Severity::Warning,
                 summary: format!("load average of {load:.2} for each of {cpus} CPUs"),
+                explanation: format!("Load was {load:.2} for each CPU (rule: over {}).", self.settings.threshold),
                 container: None,
                 observed: now,
                 data: Load { load_per_cpu: load, load_per_cpu_threshold: self.settings.threshold, cpus },

@@ -10,7 +10,7 @@ mod registry;
 use std::{collections::BTreeMap, sync::Arc};
 
 use galen_log::{Bounds, EmbeddedLog, Log, embedded};
-use galen_proto::v1::{LossReason, Support};
+use galen_proto::v1::{LossReason, Support, SuppressionReason};
 use galen_runtime::Supervisor;
 
 pub(crate) use family::Family;
@@ -105,6 +105,12 @@ fn fleet_families(fleet: &Fleet) -> Vec<Family> {
     for ((tracer, support), nodes) in &fleet.tracer_nodes {
         *tracer_nodes.entry(vec![tracer.clone(), support_name(*support)]).or_default() += nodes;
     }
+    let mut suppressed = BTreeMap::new();
+    for (tracer, totals) in &fleet.tracers {
+        for (reason, count) in (0..).zip(totals.suppressed).filter(|(_, count)| *count > 0) {
+            suppressed.insert(vec![tracer.clone(), suppression_name(reason)], count);
+        }
+    }
     let by_tracer = |count: fn(&crate::nodes::Totals) -> u64| {
         fleet.tracers.iter().map(|(tracer, totals)| (vec![tracer.clone()], count(totals))).collect()
     };
@@ -152,6 +158,18 @@ fn fleet_families(fleet: &Fleet) -> Vec<Family> {
             &["tracer"],
             by_tracer(|totals| totals.failures),
         ),
+        Family::counters(
+            "fleet_tracer_evaluations_total",
+            "Evaluations of rules on all agents, by tracer.",
+            &["tracer"],
+            by_tracer(|totals| totals.evaluations),
+        ),
+        Family::counters(
+            "fleet_tracer_suppressed_triggers_total",
+            "Triggers of all agents that were not told, or told with less evidence, by tracer and reason.",
+            &["tracer", "reason"],
+            suppressed,
+        ),
         Family::counter(
             "fleet_folded_reports_total",
             "Reports on tracers that no series was made for, because there were too many: left out, or in `__other__`.",
@@ -166,6 +184,11 @@ fn reason(reason: i32) -> String {
     known.trim_start_matches("LOSS_REASON_").to_lowercase()
 }
 
+fn suppression_name(reason: i32) -> String {
+    let known = SuppressionReason::try_from(reason).map_or("unknown", |reason| reason.as_str_name());
+    known.trim_start_matches("SUPPRESSION_REASON_").to_lowercase()
+}
+
 fn support_name(support: i32) -> String {
     let known = Support::try_from(support).map_or("unknown", |support| support.as_str_name());
     known.trim_start_matches("SUPPORT_").to_lowercase()
@@ -176,7 +199,7 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 25] = [
+    const UNITS: [&str; 26] = [
         "agents",
         "available",
         "bytes",
@@ -184,6 +207,7 @@ mod tests {
         "commits",
         "connections",
         "errors",
+        "evaluations",
         "events",
         "failures",
         "groups",

@@ -94,6 +94,7 @@ impl Tracer for Flood {
                     kind: EventKind::Event,
                     severity: Severity::Info,
                     summary: format!("number {number} of the flood"),
+                    explanation: String::new(),
                     container: None,
                     observed: context.clock.now(),
                     data: Data::new(number, pid),

@@ -31,7 +31,7 @@ fn types() -> BTreeMap<&'static str, Reencode> {
             FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest GetProfileRequest GetProfileResponse
             GetStatusRequest GetStatusResponse Heartbeat Hello Host ListNodesRequest ListNodesResponse LogRecord Loss
             LossCounter Node Progress Queue QueueState Range ReportStatus SearchEventsRequest SearchEventsResponse
-            Times TracerStatus ValueCount Watermarks Welcome
+            Suppression Times TracerStatus ValueCount Watermarks Welcome
         }
         "perftools.profiles" pprof { Function Label Line Location Mapping Profile Sample ValueType }
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `id` | `node/epoch/seq` as the aggregator names the event; `null` if the buffer did not take it, or not in time |
 //! | `without_id` | why `id` is `null`; absent otherwise |
-//! | `node`, `tracer`, `run_id`, `kind`, `severity`, `summary` | as in the event; kind and severity in lower case |
+//! | `node`, `tracer`, `run_id`, `kind`, `severity`, `summary`, `explanation` | as in the event; kind and severity in lower case |
 //! | `observed`, `recorded` | RFC 3339, UTC, nanoseconds |
 //! | `observed_boot_nanos` | nanoseconds since boot |
 //! | `host`, `container` | as in the event; `container` is `null` for the whole host |
@@ -29,6 +29,8 @@ struct Json<'a> {
     kind: String,
     severity: String,
     summary: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    explanation: &'a str,
     observed: String,
     recorded: String,
     observed_boot_nanos: u64,
@@ -83,6 +85,7 @@ pub(super) fn write(node: &str, event: &v1::Event, id: Result<String, &str>) -> 
         kind: short(event.kind().as_str_name(), "EVENT_KIND_"),
         severity: short(event.severity().as_str_name(), "SEVERITY_"),
         summary: &event.summary,
+        explanation: &event.explanation,
         observed: rfc3339(times.observed_unix_nanos),
         recorded: rfc3339(times.recorded_unix_nanos),
         observed_boot_nanos: times.observed_boot_nanos,

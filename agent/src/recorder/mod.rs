@@ -53,6 +53,8 @@ pub struct Record<D> {
     pub severity: Severity,
     /// One line for people.
     pub summary: String,
+    /// One sentence for people: the rule that was met, the values and the thresholds. Empty where no rule decided.
+    pub explanation: String,
     /// Whom it concerns; `None` for the whole host.
     pub container: Option<Container>,
     /// When it was seen.
@@ -147,6 +149,7 @@ impl Recorder {
             container: record.container,
             data: Bytes::from(data),
             attachments: record.attachments,
+            explanation: record.explanation,
         };
         tracing::info!(tracer, run = event.run_id, summary = event.summary, "recorded");
         let receipt = shared.buffer.append(event.encode_to_vec().into());

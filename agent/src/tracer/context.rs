@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use galen_bpf::Kernel;
-use galen_proto::v1::LossReason;
+use galen_proto::v1::{LossReason, SuppressionReason};
 use galen_runtime::{OnEnd, Supervisor};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,16 @@ impl Context {
         self.recorder.record(self.status.name(), record)?;
         self.status.recorded(kind);
         Ok(())
+    }
+
+    /// Tells, once an evaluation, what the rule compares with its threshold: the highest over all that is watched.
+    pub fn evaluated(&self, value: f64, threshold: f64) {
+        self.status.evaluated(value, threshold);
+    }
+
+    /// Tells that a rule was met and not told, or told with less evidence than it has otherwise.
+    pub fn suppressed(&self, reason: SuppressionReason) {
+        self.status.suppressed(reason);
     }
 
     /// Tells that observations were lost before they became events.

@@ -10,6 +10,7 @@
 //! capture is [spawned](Context::spawn), so that detection goes on beside it.
 
 mod context;
+mod cooldown;
 mod factory;
 mod run;
 mod settings;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 
 pub use context::Context;
+pub use cooldown::Cooldown;
 pub use factory::{Factory, TracerSet};
 pub use settings::{Percent, RawSettings, Section, Sections};
 pub use status::{Status, Statuses};

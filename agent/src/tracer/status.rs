@@ -5,10 +5,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use galen_proto::v1;
+use galen_proto::v1::{self, SuppressionReason};
 use parking_lot::Mutex;
 
 use super::Support;
+
+/// Reasons of suppression, the unspecified one included.
+const REASONS: usize = SuppressionReason::Unsupported as usize + 1;
 
 /// The state of one tracer. Counters count since the agent started.
 #[derive(Debug)]
@@ -18,6 +21,9 @@ pub struct Status {
     triggers: AtomicU64,
     captures: AtomicU64,
     failures: AtomicU64,
+    evaluations: AtomicU64,
+    /// By the number of the reason.
+    suppressed: [AtomicU64; REASONS],
     told: Mutex<Told>,
 }
 
@@ -25,6 +31,8 @@ pub struct Status {
 struct Told {
     support: Option<Support>,
     last_error: String,
+    value: f64,
+    threshold: f64,
 }
 
 impl Status {
@@ -35,7 +43,9 @@ impl Status {
             triggers: AtomicU64::new(0),
             captures: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            told: Mutex::new(Told { support: None, last_error: String::new() }),
+            evaluations: AtomicU64::new(0),
+            suppressed: Default::default(),
+            told: Mutex::new(Told { support: None, last_error: String::new(), value: 0.0, threshold: 0.0 }),
         }
     }
 
@@ -54,12 +64,28 @@ impl Status {
         self.told.lock().last_error = error.into();
     }
 
+    pub(crate) fn evaluated(&self, value: f64, threshold: f64) {
+        self.evaluations.fetch_add(1, Ordering::Relaxed);
+        let mut told = self.told.lock();
+        (told.value, told.threshold) = (value, threshold);
+    }
+
+    pub(crate) fn suppressed(&self, reason: SuppressionReason) {
+        self.suppressed[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A trigger counts as one, and so does a fact that needs no capture.
     pub(crate) fn recorded(&self, kind: v1::EventKind) {
         match kind {
             v1::EventKind::Capture => self.captures.fetch_add(1, Ordering::Relaxed),
             _ => self.triggers.fetch_add(1, Ordering::Relaxed),
         };
+    }
+
+    fn suppressions(&self) -> Vec<v1::Suppression> {
+        let counts = self.suppressed.iter().map(|count| count.load(Ordering::Relaxed));
+        let all = (0..).zip(counts).map(|(reason, count)| v1::Suppression { reason, count });
+        all.filter(|suppression| suppression.count > 0).collect()
     }
 
     pub fn snapshot(&self) -> v1::TracerStatus {
@@ -79,6 +105,10 @@ impl Status {
             captures: self.captures.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             last_error: told.last_error.clone(),
+            evaluations: self.evaluations.load(Ordering::Relaxed),
+            suppressed: self.suppressions(),
+            value: told.value,
+            threshold: told.threshold,
         }
     }
 }

@@ -85,6 +85,7 @@ fn record(context: &Context) -> Result<(), BoxError> {
         kind: EventKind::Event,
         severity: Severity::Info,
         summary: "a tick".into(),
+        explanation: String::new(),
         container: None,
         observed: context.clock.now(),
         data: serde_json::json!({}),

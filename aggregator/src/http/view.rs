@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use galen_proto::v1::{Event, GetStatusResponse, LossCounter, LossReason, Node, SearchEventsResponse, Support};
+use galen_proto::v1::{
+    Event, GetStatusResponse, LossCounter, LossReason, Node, SearchEventsResponse, Support, SuppressionReason,
+};
 use galen_store::{kind_name, severity_name};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -47,6 +49,9 @@ pub(super) struct EventView {
     /// `info`, `warning` or `critical`.
     severity: &'static str,
     summary: String,
+    /// The rule that was met, the values and the thresholds.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    explanation: String,
     /// When it was observed, by the node's wall clock.
     #[schema(example = "2026-11-22T10:00:00.123Z")]
     time: String,
@@ -137,6 +142,7 @@ impl From<Event> for EventView {
             kind: kind_name(event.kind),
             severity: severity_name(event.severity),
             summary: event.summary,
+            explanation: event.explanation,
             time: moment(times.observed_unix_nanos),
             time_unix_nanos: times.observed_unix_nanos,
             recorded: moment(times.recorded_unix_nanos),
@@ -208,6 +214,12 @@ struct TracerView {
     failures: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     last_error: String,
+    evaluations: u64,
+    /// Triggers that were not told, or told with less evidence, by reason: `cooldown`, `budget`, `unsupported`.
+    suppressed: BTreeMap<String, u64>,
+    /// What the tracer compares with its threshold, at the last evaluation: the highest over all that it watches.
+    value: f64,
+    threshold: f64,
 }
 
 /// Observations that are gone.
@@ -241,6 +253,10 @@ impl From<Node> for NodeView {
                 captures: tracer.captures,
                 failures: tracer.failures,
                 last_error: tracer.last_error,
+                evaluations: tracer.evaluations,
+                suppressed: tracer.suppressed.iter().map(|one| (suppression(one.reason()), one.count)).collect(),
+                value: tracer.value,
+                threshold: tracer.threshold,
             }
         };
         Self {
@@ -256,6 +272,10 @@ impl From<Node> for NodeView {
             clock_offset_nanos: node.clock_offset_nanos,
         }
     }
+}
+
+fn suppression(reason: SuppressionReason) -> String {
+    reason.as_str_name().trim_start_matches("SUPPRESSION_REASON_").to_lowercase()
 }
 
 /// How the aggregator is.

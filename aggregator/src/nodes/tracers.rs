@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use galen_proto::v1::TracerStatus;
+use galen_proto::v1::{SuppressionReason, TracerStatus};
 
 const MAX_NAMES: usize = 128;
 /// Longest name that is told apart, in bytes.
@@ -19,7 +19,13 @@ pub struct Totals {
     pub triggers: u64,
     pub captures: u64,
     pub failures: u64,
+    pub evaluations: u64,
+    /// By the number of the reason; what is not known here is the unspecified one.
+    pub suppressed: [u64; REASONS],
 }
+
+/// Reasons of suppression, the unspecified one included.
+const REASONS: usize = SuppressionReason::Unsupported as usize + 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Tracers {
@@ -40,9 +46,7 @@ impl Tracers {
             let name = if is_told_apart { status.name.as_str() } else { OTHER };
             self.folded += u64::from(!is_told_apart);
             let totals = self.totals.entry(name.to_owned()).or_default();
-            totals.triggers += more.triggers;
-            totals.captures += more.captures;
-            totals.failures += more.failures;
+            totals.each_mut().zip(more.each()).for_each(|(total, more)| *total += more);
         }
     }
 
@@ -59,26 +63,40 @@ impl Tracers {
 
 impl Totals {
     fn of(status: &TracerStatus) -> Self {
-        Self { triggers: status.triggers, captures: status.captures, failures: status.failures }
+        let mut suppressed = [0; REASONS];
+        for suppression in &status.suppressed {
+            let reason = usize::try_from(suppression.reason).ok().filter(|reason| *reason < REASONS);
+            let count: &mut u64 = &mut suppressed[reason.unwrap_or_default()];
+            *count = count.saturating_add(suppression.count);
+        }
+        let TracerStatus { triggers, captures, failures, evaluations, .. } = *status;
+        Self { triggers, captures, failures, evaluations, suppressed }
     }
 
     /// All of it if the agent has started anew since `earlier`: its totals never go back otherwise.
     fn since(self, earlier: Self) -> Self {
-        let is_later =
-            self.triggers >= earlier.triggers && self.captures >= earlier.captures && self.failures >= earlier.failures;
-        if !is_later {
+        if self.each().zip(earlier.each()).any(|(now, earlier)| now < earlier) {
             return self;
         }
-        Self {
-            triggers: self.triggers - earlier.triggers,
-            captures: self.captures - earlier.captures,
-            failures: self.failures - earlier.failures,
-        }
+        let mut more = self;
+        more.each_mut().zip(earlier.each()).for_each(|(now, earlier)| *now -= earlier);
+        more
+    }
+
+    fn each(self) -> impl Iterator<Item = u64> {
+        [self.triggers, self.captures, self.failures, self.evaluations].into_iter().chain(self.suppressed)
+    }
+
+    fn each_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self { triggers, captures, failures, evaluations, suppressed } = self;
+        [triggers, captures, failures, evaluations].into_iter().chain(suppressed)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use galen_proto::v1::Suppression;
+
     use super::*;
 
     fn status(name: &str, triggers: u64) -> TracerStatus {
@@ -96,6 +114,23 @@ mod tests {
         }
         assert_eq!(tracers.totals(), [("oom".into(), Totals { triggers: 10, ..Totals::default() })]);
         assert_eq!(tracers.folded, 0);
+    }
+
+    #[test]
+    fn suppressions_are_summed_by_reason_and_unknown_reasons_count_too() {
+        let suppressed = |reason, count| TracerStatus {
+            name: "oom".into(),
+            suppressed: vec![Suppression { reason, count }],
+            ..TracerStatus::default()
+        };
+        let mut tracers = Tracers::default();
+        let cooldown = SuppressionReason::Cooldown as i32;
+        tracers.report(&[], &[suppressed(cooldown, 3)]);
+        tracers.report(&[suppressed(cooldown, 3)], &[suppressed(cooldown, 5)]);
+        tracers.report(&[], &[suppressed(77, 2)]);
+        let [(_, totals)] = &tracers.totals()[..] else { panic!("one tracer") };
+        assert_eq!(totals.suppressed[SuppressionReason::Cooldown as usize], 5);
+        assert_eq!(totals.suppressed[SuppressionReason::Unspecified as usize], 2);
     }
 
     #[test]

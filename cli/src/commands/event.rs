@@ -33,6 +33,7 @@ fn write(out: &mut impl Write, style: Style, event: &Event) -> io::Result<()> {
     let times = event.times.unwrap_or_default();
     field("event", &event.id.as_ref().map(ToString::to_string).unwrap_or_default())?;
     field("summary", &event.summary)?;
+    field("because", &event.explanation)?;
     field("observed", &moment::rfc3339(times.observed_unix_nanos))?;
     field("tracer", &event.tracer)?;
     field("kind", &name_of::<EventKind>(event.kind, EventKind::as_str_name, "EVENT_KIND_"))?;

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use galen_proto::v1::{
-    Event, EventKind, GetStatusResponse, LossCounter, LossReason, Node, Severity, Support, TracerStatus,
+    Event, EventKind, GetStatusResponse, LossCounter, LossReason, Node, Severity, Support, Suppression,
+    SuppressionReason, TracerStatus,
 };
 use serde_json::{Map, Value, json};
 
@@ -40,6 +41,7 @@ pub(crate) fn event(event: &Event) -> Value {
         "kind": name_of::<EventKind>(event.kind, |kind| kind.as_str_name(), "EVENT_KIND_"),
         "severity": name_of::<Severity>(event.severity, |severity| severity.as_str_name(), "SEVERITY_"),
         "summary": event.summary,
+        "explanation": event.explanation,
         "observed": rfc3339(times.observed_unix_nanos),
         "recorded": rfc3339(times.recorded_unix_nanos),
         "observed_boot_nanos": times.observed_boot_nanos,
@@ -122,7 +124,16 @@ pub(crate) fn tracer(tracer: &TracerStatus) -> Value {
         "captures": tracer.captures,
         "failures": tracer.failures,
         "last_error": tracer.last_error,
+        "evaluations": tracer.evaluations,
+        "suppressed": tracer.suppressed.iter().map(suppression).collect::<serde_json::Map<_, _>>(),
+        "value": tracer.value,
+        "threshold": tracer.threshold,
     })
+}
+
+fn suppression(one: &Suppression) -> (String, Value) {
+    let name = name_of::<SuppressionReason>(one.reason, |reason| reason.as_str_name(), "SUPPRESSION_REASON_");
+    (name, one.count.into())
 }
 
 fn lost(counters: &[LossCounter]) -> Value {

@@ -8,7 +8,7 @@ use galen_proto::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    report::{Capture, Trigger, capture_summary, trigger_summary},
+    report::{Capture, Trigger, capture_summary, explanation, trigger_summary},
     settings::Settings,
     watch::Burst,
 };
@@ -53,6 +53,7 @@ impl Run {
             kind: EventKind::Trigger,
             severity: Severity::Warning,
             summary: trigger_summary(&self.burst, &container.name),
+            explanation: explanation(&self.burst, &self.settings.thresholds, window),
             container: Some(container),
             observed: self.observed,
             data: Trigger::new(&self.burst, &self.settings.thresholds, window, no_capture),
@@ -91,6 +92,7 @@ impl Run {
             kind: EventKind::Capture,
             severity: Severity::Warning,
             summary: capture_summary(&profile, &container.name),
+            explanation: String::new(),
             container: Some(container),
             observed: self.context.clock.now(),
             data: Capture::new(&profile.summary, cut_short),

@@ -13,19 +13,18 @@ mod settings;
 mod watch;
 mod window;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use galen_profile::Sampler;
-use galen_proto::v1::LossReason;
+use galen_proto::v1::{LossReason, SuppressionReason};
 use tokio::sync::Semaphore;
 
 pub use settings::{Invalid, Raw, Settings};
 
 use self::{capture::Run, watch::Watch};
 use crate::{
-    clock::Moment,
     host::Environment,
-    tracer::{BoxError, Context, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
 };
 
 pub struct CpuIdle {
@@ -56,19 +55,26 @@ impl Tracer for CpuIdle {
     async fn run(self, mut context: Context) -> Result<Outcome, BoxError> {
         let sampler = self.sampler(&context).await;
         let mut watch = Watch::new(self.settings.clone(), Arc::clone(&context.environment), context.containers.clone());
-        let mut left_alone = LeftAlone::default();
+        let mut left_alone = Cooldown::default();
         let room = Arc::new(Semaphore::new(self.settings.max_concurrent_captures));
         loop {
             let now = context.tick().await;
-            for burst in watch.tick(now.boot) {
-                if left_alone.contains(&burst.path, now) {
+            let bursts = watch.tick(now.boot);
+            context.evaluated(watch.highest(), self.settings.thresholds.total.level);
+            for burst in bursts {
+                if left_alone.contains(burst.path.as_str(), now) {
+                    context.suppressed(SuppressionReason::Cooldown);
                     continue;
                 }
                 let permit = match &sampler {
-                    None => Err("no BPF program could be loaded".to_owned()),
+                    None => {
+                        context.suppressed(SuppressionReason::Unsupported);
+                        Err("no BPF program could be loaded".to_owned())
+                    }
                     Some(sampler) => match Arc::clone(&room).try_acquire_owned() {
                         Ok(permit) => Ok((sampler.clone(), permit)),
                         Err(_) => {
+                            context.suppressed(SuppressionReason::Budget);
                             context.count_loss(LossReason::CaptureLimit, 1);
                             Err(format!("{} captures were running", self.settings.max_concurrent_captures))
                         }
@@ -100,22 +106,6 @@ impl CpuIdle {
             Err(error) => context.degraded(format!("bursts are told without a CPU profile: {}", error.reason())),
         }
         None
-    }
-}
-
-/// Cgroups that were told a while ago.
-#[derive(Default)]
-struct LeftAlone(HashMap<String, Duration>);
-
-impl LeftAlone {
-    fn contains(&self, path: &str, now: Moment) -> bool {
-        self.0.get(path).is_some_and(|until| now.boot < *until)
-    }
-
-    /// Forgets those whose time has come, so that the list is no longer than the bursts of one cooldown.
-    fn insert(&mut self, path: String, now: Moment, pause: Duration) {
-        self.0.retain(|_, until| now.boot < *until);
-        self.0.insert(path, now.boot + pause);
     }
 }
 

@@ -187,6 +187,25 @@ pub(super) fn trigger_summary(burst: &Burst, name: &str) -> String {
     format!("{what} burst in {name}: {level:.0}% of {capacity} {unit}, up {rise:.0} points")
 }
 
+/// The rules that were met, with the values and the thresholds.
+pub(super) fn explanation(burst: &Burst, thresholds: &Thresholds, window_seconds: f64) -> String {
+    let (now, delta) = (burst.reading.now, burst.reading.delta);
+    let rules = burst.verdict.rules.iter().map(|rule| {
+        let (what, level, rise, threshold) = match rule {
+            Rule::User => ("user time", now.user, delta.user, thresholds.user),
+            Rule::System => ("time in the kernel", now.system, delta.system, thresholds.system),
+            Rule::Total => ("CPU time", now.total, delta.total, thresholds.total),
+        };
+        format!(
+            "{what} was {level:.1} % (rule: over {} %) and rose by {rise:.1} points (rule: over {})",
+            threshold.level, threshold.delta
+        )
+    });
+    let rules = rules.collect::<Vec<_>>().join("; ");
+    let capacity = round(burst.capacity.cpus());
+    format!("Of {capacity} CPUs, over {window_seconds} s against the {window_seconds} s before: {rules}.")
+}
+
 pub(super) fn capture_summary(profile: &Profile, name: &str) -> String {
     let summary = &profile.summary;
     let hottest = summary.hottest_functions.first();

@@ -64,6 +64,7 @@ pub(super) struct Watch {
     /// Cgroups whose counters could not be opened, other than because they were gone.
     unreadable: u64,
     told_skipped: bool,
+    highest: f64,
 }
 
 /// One hierarchy.
@@ -94,11 +95,12 @@ impl Watch {
             }
         };
         let trees = environment.hierarchies.cpu_usage().map(watched).collect();
-        Self { settings, environment, containers, trees, unreadable: 0, told_skipped: false }
+        Self { settings, environment, containers, trees, unreadable: 0, told_skipped: false, highest: 0.0 }
     }
 
     /// Samples every candidate. Those to blame for a burst now, the highest score first.
     pub(super) fn tick(&mut self, now: Duration) -> Vec<Burst> {
+        self.highest = 0.0;
         let mut bursts: Vec<Burst> = Vec::new();
         let mut seen = HashSet::new();
         for index in 0..self.trees.len() {
@@ -111,6 +113,11 @@ impl Watch {
         }
         self.tell_skipped();
         blame(bursts)
+    }
+
+    /// Usage of the busiest cgroup at the last tick, in percent of what it may use.
+    pub(super) fn highest(&self) -> f64 {
+        self.highest
     }
 
     /// Takes in what came and lets go of what went.
@@ -151,6 +158,7 @@ impl Watch {
     fn sample(&mut self, index: usize, now: Duration) -> Vec<Burst> {
         let Watched { version, root, candidates, .. } = &mut self.trees[index];
         let (version, environment, thresholds) = (*version, &self.environment, &self.settings.thresholds);
+        let highest = &mut self.highest;
         let mut bursts = Vec::new();
         candidates.retain(|path, candidate| {
             let Ok(usage) = candidate.meter.read() else { return false };
@@ -169,9 +177,9 @@ impl Watch {
                     capacity
                 }
             };
-            let reading = candidate.history.reading(capacity);
-            if let Some((reading, verdict)) = reading.and_then(|reading| Some((reading, judge(thresholds, &reading)?)))
-            {
+            let Some(reading) = candidate.history.reading(capacity) else { return true };
+            *highest = highest.max(reading.now.total);
+            if let Some(verdict) = judge(thresholds, &reading) {
                 let directory = directory(root, path);
                 bursts.push(Burst { path: path.clone(), directory, version, capacity, cpus, reading, verdict });
             }

@@ -9,7 +9,7 @@ mod settings;
 
 use std::time::Duration;
 
-use galen_proto::v1::{EventKind, Severity};
+use galen_proto::v1::{EventKind, Severity, SuppressionReason};
 use serde::Serialize;
 
 pub use settings::{Invalid, Raw, Settings};
@@ -88,10 +88,12 @@ impl Tracer for MemBurst {
             let now = context.tick().await;
             let memory = meminfo.read()?;
             let thresholds = &self.settings.thresholds;
+            context.evaluated(100.0 * memory.anon_bytes() as f64 / memory.total_bytes.max(1) as f64, thresholds.share);
             let Some(burst) = ring.push(now.boot, memory.anon_bytes(), memory.total_bytes, thresholds) else {
                 continue;
             };
             if now.boot < quiet_until {
+                context.suppressed(SuppressionReason::Cooldown);
                 continue;
             }
             quiet_until = now.boot + self.settings.cooldown;
@@ -114,6 +116,15 @@ impl MemBurst {
                 burst.share_percent,
                 burst.growth_percent,
                 burst.within.as_secs_f64()
+            ),
+            explanation: format!(
+                "Anonymous memory was {:.1} % of the machine's (rule: {} % or more) and {:.0} % more than {:.0} s before \
+                 (rule: {} % or more).",
+                burst.share_percent,
+                self.settings.thresholds.share,
+                burst.growth_percent,
+                burst.within.as_secs_f64(),
+                self.settings.thresholds.growth
             ),
             container: None,
             observed,
@@ -150,6 +161,7 @@ async fn capture(context: Context, run: RunId, count: usize) -> Result<(), BoxEr
         kind: EventKind::Capture,
         severity: Severity::Warning,
         summary: format!("processes of the memory burst: {}", largest.unwrap_or_else(|| "none".into())),
+        explanation: String::new(),
         container: None,
         observed: context.clock.now(),
         data: Capture { processes, growth_seconds: GROWTH_OVER.as_secs_f64(), memory },

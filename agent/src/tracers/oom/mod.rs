@@ -98,6 +98,7 @@ fn tell(context: &Context, record: &galen_bpf::oom::Record, index: Option<&Index
             kind: EventKind::Event,
             severity: Severity::Critical,
             summary: kill.summary(container.as_ref().map(|container| container.name.as_str())),
+            explanation: kill.explanation(),
             container,
             observed,
             data: kill,

@@ -99,6 +99,19 @@ impl Kill {
         let limit = limit.map(|limit| format!(", limit {:.0} MiB", limit as f64 / f64::from(1 << 20)));
         format!("OOM kill of {name} ({pid}){place}{}{}", held.unwrap_or_default(), limit.unwrap_or_default())
     }
+
+    /// Why the kernel killed.
+    pub(super) fn explanation(&self) -> String {
+        let Task { pid, name, .. } = &self.trigger;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let limited = self.cgroup_memory.as_ref().and_then(|memory| {
+            let Counters { cgroup, counters } = memory;
+            let limit = counters.max_bytes?;
+            Some(format!("`{cgroup}` was at its limit of {:.0} MiB", mib(limit)))
+        });
+        let why = limited.unwrap_or_else(|| "the memory that it may use was exhausted".into());
+        format!("{name} ({pid}) needed memory and {why}; the kernel chose {}.", self.victim.task.name)
+    }
 }
 
 impl From<VictimMemory> for Held {

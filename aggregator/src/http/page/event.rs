@@ -36,6 +36,7 @@ pub(in crate::http) async fn show(State(context): State<Context>, id: Result<Id,
     let profile = context.queries.stacks(&event).await;
     let body = html! {
         h1 { (severity(&event)) " " (summary(&event)) }
+        @if !event.explanation.is_empty() { p.explanation { (visible(&event.explanation)) } }
         (facts(&event))
         @if run.len() > 1 { section { h2 { "Run" } (rows(&run, Some(&event))) } }
         (graph(&event, profile))
