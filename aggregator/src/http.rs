@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use server::{Metrics, serve};
+pub use server::{Limits, Metrics, serve};
 
 use crate::{metrics::Registry, query::Queries};
 

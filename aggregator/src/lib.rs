@@ -220,7 +220,7 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
 fn start_http(parts: &Parts, queries: Queries, listener: TcpListener) -> Result<(), Error> {
     let metrics = http::Metrics::register(&parts.registry)?;
     let context = http::Context { queries, registry: parts.registry.clone(), shutdown: parts.supervisor.token() };
-    http::serve(&parts.supervisor, listener, http::router(context), metrics);
+    http::serve(&parts.supervisor, listener, http::router(context), http::Limits::default(), metrics);
     Ok(())
 }
 

@@ -21,18 +21,29 @@ use tower::ServiceExt;
 
 use crate::metrics::Registry;
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 256;
-/// Longest time for a request's head, from when the connection is free for one, in which it may also be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
 /// Most headers.
 const MAX_HEADERS: usize = 64;
-/// Longest time that a client may leave an answer untaken, in milliseconds.
-const STALL_MILLIS: u32 = 120_000;
 /// How long to wait after a failed accept: most likely there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Longest time for a request's head, from when the connection is free for one, in which it may also be idle.
+    pub head: Duration,
+    /// Longest time that a client may leave an answer untaken.
+    pub stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 256, head: Duration::from_secs(30), stall: Duration::from_secs(120) }
+    }
+}
 
 /// Figures of the HTTP server.
 #[derive(Debug, Clone)]
@@ -54,10 +65,10 @@ impl Metrics {
 }
 
 /// Serves `router` on `listener` under `supervisor`, until its shutdown.
-pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, metrics: Metrics) {
+pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, limits: Limits, metrics: Metrics) {
     let shutdown = supervisor.token();
     supervisor.spawn("http", OnEnd::Shutdown, async move {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(limits.connections));
         let mut connections = JoinSet::new();
         while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
             while connections.try_join_next().is_some() {}
@@ -73,7 +84,7 @@ pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, met
                 metrics.connections_refused.inc();
                 continue;
             };
-            let connection = connection(stream, router.clone(), metrics.clone(), shutdown.clone());
+            let connection = connection(stream, router.clone(), limits, metrics.clone(), shutdown.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(place);
@@ -84,8 +95,9 @@ pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, met
     });
 }
 
-async fn connection(stream: TcpStream, router: Router, metrics: Metrics, shutdown: CancellationToken) {
-    let prepared = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, STALL_MILLIS)?));
+async fn connection(stream: TcpStream, router: Router, limits: Limits, metrics: Metrics, shutdown: CancellationToken) {
+    let stall = u32::try_from(limits.stall.as_millis()).unwrap_or(u32::MAX);
+    let prepared = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, stall)?));
     if let Err(error) = prepared {
         tracing::debug!(%error, "failed to prepare a connection");
     }
@@ -97,7 +109,7 @@ async fn connection(stream: TcpStream, router: Router, metrics: Metrics, shutdow
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(limits.head)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
@@ -113,3 +125,6 @@ async fn connection(stream: TcpStream, router: Router, metrics: Metrics, shutdow
         tracing::debug!(%error, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

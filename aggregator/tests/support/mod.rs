@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status, Streaming,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::Channel,
+    transport::{Channel, Endpoint},
 };
 
 /// For anything that must happen: far more than it takes.
@@ -77,16 +77,24 @@ impl Aggregator {
             .collect()
     }
 
+    fn endpoint(&self) -> Endpoint {
+        Channel::from_shared(format!("http://{}", self.addresses.grpc)).unwrap()
+    }
+
     pub(crate) async fn call(&self) -> Agent {
-        let url = format!("http://{}", self.addresses.grpc);
-        let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
-        let mut client = tonic::client::Grpc::new(channel);
-        client.ready().await.unwrap();
-        let (outbox, messages) = mpsc::channel(4);
-        let path = "/galen.v1.AgentService/Session".parse().unwrap();
-        let request = tonic::Request::new(ReceiverStream::new(messages));
-        let answers = client.streaming(request, path, Raw).await.unwrap().into_inner();
-        Agent { outbox, answers }
+        self.try_call().await.unwrap()
+    }
+
+    /// Fails where no connection is to be had.
+    pub(crate) async fn try_call(&self) -> Result<Agent, Status> {
+        Agent::call(self.endpoint()).await
+    }
+
+    /// An agent that reads none of its answers, with hardly room for them in the connection.
+    pub(crate) async fn deaf(&self, hello: Hello) -> Agent {
+        let agent = Agent::call(self.endpoint().initial_stream_window_size(32)).await.unwrap();
+        agent.send(agent_message::Message::Hello(hello)).await;
+        agent
     }
 
     pub(crate) async fn hello(&self, hello: Hello) -> Agent {
@@ -110,6 +118,17 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    async fn call(endpoint: Endpoint) -> Result<Self, Status> {
+        let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+        let (outbox, messages) = mpsc::channel(4);
+        let path = "/galen.v1.AgentService/Session".parse().unwrap();
+        let request = tonic::Request::new(ReceiverStream::new(messages));
+        let answers = client.streaming(request, path, Raw).await?.into_inner();
+        Ok(Self { outbox, answers })
+    }
+
     pub(crate) async fn send(&self, message: agent_message::Message) {
         self.send_bytes(AgentMessage { message: Some(message) }.encode_to_vec()).await;
     }
