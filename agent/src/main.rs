@@ -15,7 +15,7 @@ use galen_runtime::{Supervisor, config, signal, telemetry};
 #[command(name = "galen-agent", version)]
 struct Args {
     /// Settings in TOML. Without it the defaults hold.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "GALEN_AGENT_CONFIG")]
     config: Option<PathBuf>,
     /// One setting, such as `log.filter=debug`. Repeatable.
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -89,13 +89,8 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let supervisor = Supervisor::new();
-        let stop = supervisor.token();
-        supervisor.spawn("signals", galen_runtime::OnEnd::Shutdown, async {
-            signal::terminated().await;
-            signal::on_second_signal_exit();
-            Ok(())
-        });
-        Ok(galen_agent::run(settings, stop).await?)
+        signal::watch(&supervisor);
+        Ok(galen_agent::run(settings, supervisor.token()).await?)
     })
 }
 

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use galen_integration_tests::{
     fleet::{Agent, Aggregator, nowhere},
+    oracle,
     process::{Process, program},
     root, wait,
 };
@@ -41,6 +42,20 @@ fn a_wrong_setting_is_refused_with_its_file_line_key_and_the_nearest_right_key()
             assert!(said.contains(part), "{name} does not say `{part}`: {said}");
         }
         assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_settings_file_may_be_named_by_the_environment() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("wrong.toml");
+    fs::write(&file, "nonsense = 1\n")?;
+    for (name, variable) in [("galen-agent", "GALEN_AGENT_CONFIG"), ("galen-aggregator", "GALEN_AGGREGATOR_CONFIG")] {
+        let mut command = Command::new(program(name)?);
+        let output = command.env(variable, &file).args(["config", "check"]).stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("wrong.toml") && said.contains("nonsense"), "{name}: {said}");
     }
     Ok(())
 }
@@ -125,16 +140,31 @@ async fn sigterm_drains_and_exits_with_zero() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_sigterm_ends_the_agent_at_once() -> Result<()> {
+async fn a_second_sigterm_ends_an_agent_that_drains_at_once() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut agent = Agent::start("galen-agent", "hurried", dir.path(), nowhere()?, &[])?;
-    wait::until("the agent to run", LIMIT, || {
-        std::future::ready(Ok(agent.process.log().contains("agent runs").then_some(())))
+    let (agent_dir, aggregator_dir) = (dir.path().join("agent"), dir.path().join("aggregator"));
+    fs::create_dir_all(&agent_dir)?;
+    fs::create_dir_all(&aggregator_dir)?;
+    let aggregator = Aggregator::start(&aggregator_dir, &["sessions.heartbeat=\"5m\""]).await?;
+    let slow = ["shutdown_deadline=\"5m\"", "log.filter=\"info\""];
+    let mut agent = Agent::start("galen-flood-agent", "hurried", &agent_dir, aggregator.addresses.grpc, &slow)?;
+    let recorded = || oracle::accepted(&agent_dir.join("records")).map_or(0, |accepted| accepted.len());
+    wait::until("the agent to be connected and to record", LIMIT, || {
+        let ready = agent.process.log().contains("connected to the aggregator") && recorded() > 0;
+        std::future::ready(Ok(ready.then_some(())))
     })
     .await?;
-    // Whether the first is still draining when the second comes is up to the machine: both are an end.
-    agent.process.signal(Signal::TERM)?;
-    let _ = agent.process.signal(Signal::TERM);
-    wait::until("the agent to end", LIMIT, || std::future::ready(agent.process.ended())).await?;
+    // It takes nothing any more, so there is always something left to deliver.
+    aggregator.process.signal(Signal::STOP)?;
+    let before = recorded();
+    wait::until("more to be recorded", LIMIT, || std::future::ready(Ok((recorded() > before).then_some(())))).await?;
+
+    let status = wait::until("the agent to end", LIMIT, || {
+        let sent = agent.process.signal(Signal::TERM);
+        std::future::ready(sent.and_then(|()| agent.process.ended()))
+    })
+    .await
+    .with_context(|| agent.process.tail())?;
+    assert_eq!(status.code(), Some(143), "{}", agent.process.tail());
     Ok(())
 }

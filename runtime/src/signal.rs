@@ -7,8 +7,19 @@ use std::{io, process, thread};
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::{OnEnd, Supervisor};
+
 /// Offset of the exit code of a process that a signal ended, by the shell's convention.
 const SIGNAL_EXIT_BASE: i32 = 128;
+
+/// Shuts `supervisor` down at the first SIGTERM or SIGINT; the next ends the process at once.
+pub fn watch(supervisor: &Supervisor) {
+    supervisor.spawn("signals", OnEnd::Shutdown, async {
+        terminated().await;
+        on_second_signal_exit();
+        Ok(())
+    });
+}
 
 /// Waits for SIGTERM or SIGINT. Without a handler, which the system may refuse, it waits for ever: the signals then end
 /// the process by themselves.

@@ -77,7 +77,7 @@ fn config_page(program: &str, prefix: &str, schema: &Value) -> anyhow::Result<St
     let mut page = format!(
         "<!-- Made by `make docs` from `{program} config schema`: edit the docs of the settings instead. -->\n\
          # Settings of {program}\n\n\
-         Layers, later ones win: defaults, the TOML file (`--config FILE`), the environment (`{prefix}__SECTION__KEY`), \
+         Layers, later ones win: defaults, the TOML file (`--config FILE` or `{prefix}_CONFIG`), the environment (`{prefix}__SECTION__KEY`), \
          arguments (`--set section.key=value`). `{program} config defaults` prints a file with all of them, \
          `{program} config check` reads one and says what is wrong.\n"
     );

@@ -2,7 +2,7 @@
 
 use galen_agent::Settings;
 use galen_integration_tests::flood::OnlyFlood;
-use galen_runtime::{OnEnd, Supervisor, signal, telemetry};
+use galen_runtime::{Supervisor, signal, telemetry};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--set").collect();
@@ -15,10 +15,7 @@ fn main() -> anyhow::Result<()> {
     telemetry::init(settings.config().log.format, &settings.config().log.filter)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let supervisor = Supervisor::new();
-        supervisor.spawn("signals", OnEnd::Shutdown, async {
-            signal::terminated().await;
-            Ok(())
-        });
+        signal::watch(&supervisor);
         Ok(galen_agent::run(settings, supervisor.token()).await?)
     })
 }
