@@ -1,6 +1,9 @@
 //! The agent's settings, as they are written and as they are used.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use galen_proto::MAX_NODE_NAME;
 use galen_runtime::{Size, Span, config, endpoint::Endpoint, telemetry::LogFormat};
@@ -8,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::Bounds,
     recorder::Limits,
     tracer::{Sections, TracerSet},
     tracers::Shipped,
@@ -35,6 +39,8 @@ pub struct Config<S: TracerSet = Shipped> {
     pub buffer: Buffer,
     /// The local files, one line an event.
     pub records: Records,
+    /// What captures may cost.
+    pub budget: Budget,
     /// Where containers are described.
     pub containers: ContainerSources,
     /// What is watched for.
@@ -87,6 +93,22 @@ pub struct Records {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+pub struct Budget {
+    /// Captures at a time, of all tracers.
+    pub max_concurrent_captures: usize,
+    /// Captures an hour, of all tracers. While less than half of this or of the next two is left, captures are short;
+    /// when one is used up, triggers are told without a capture.
+    pub captures_per_hour: u32,
+    /// CPU time of the agent that captures may take in an hour: 36 s are 1 % of one CPU.
+    pub cpu_per_hour: Span,
+    /// Bytes of evidence an hour.
+    pub bytes_per_hour: Size,
+    /// How long a short capture takes.
+    pub short_capture: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct ContainerSources {
     /// Socket of docker's API.
     pub docker_socket: PathBuf,
@@ -111,6 +133,7 @@ impl<S: TracerSet> Default for Config<S> {
             aggregator: Aggregator::default(),
             buffer: Buffer::default(),
             records: Records::default(),
+            budget: Budget::default(),
             containers: ContainerSources::default(),
             tracers: Sections::default(),
             log: Log::default(),
@@ -143,6 +166,18 @@ impl Default for Records {
             max_file_bytes: Size::mib(16),
             max_files: 10,
             max_age: Span::from_secs(14 * 86_400),
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            max_concurrent_captures: 4,
+            captures_per_hour: 120,
+            cpu_per_hour: Span::from_secs(36),
+            bytes_per_hour: Size::mib(64),
+            short_capture: Span::from_secs(2),
         }
     }
 }
@@ -205,6 +240,18 @@ impl<S: TracerSet> Settings<S> {
     pub(crate) fn record_limits(&self) -> Limits {
         let Records { max_file_bytes, max_files, max_age, .. } = self.config.records;
         Limits { max_file_bytes: max_file_bytes.0, max_files, max_age: max_age.0 }
+    }
+
+    /// What captures may cost, and how long a short one takes.
+    pub(crate) fn budget(&self) -> (Bounds, Duration) {
+        let budget = &self.config.budget;
+        let bounds = Bounds {
+            concurrent: budget.max_concurrent_captures,
+            captures_per_hour: budget.captures_per_hour,
+            cpu_per_hour: budget.cpu_per_hour.0,
+            bytes_per_hour: budget.bytes_per_hour.0,
+        };
+        (bounds, budget.short_capture.0)
     }
 
     pub(crate) fn buffer(&self) -> galen_buffer::Settings {

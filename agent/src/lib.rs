@@ -11,6 +11,7 @@
 //!
 //! Other programs may add tracers: a [`TracerSet`] of their own, and [`run`] with it.
 
+pub mod budget;
 pub mod cgroup;
 pub mod clock;
 pub mod config;
@@ -37,6 +38,7 @@ pub use config::{Config, Settings};
 pub use tracer::{Factory, Tracer, TracerSet};
 
 use crate::{
+    budget::Budget,
     clock::Clock,
     containers::Containers,
     host::Environment,
@@ -120,6 +122,10 @@ impl Agent {
         });
 
         let metrics = prometheus::Registry::new();
+        let (bounds, short) = settings.budget();
+        let (budget, answer) =
+            Budget::new(bounds, short, clock.clone(), &metrics, tracers.token()).map_err(Error::Metrics)?;
+        spawn(&tracers, "budget", answer);
         let loading = Arc::default();
         let mut statuses = Vec::new();
         for section in settings.config.tracers.iter() {
@@ -138,6 +144,7 @@ impl Agent {
                 environment: Arc::clone(&environment),
                 containers: containers.clone(),
                 ticker: ticker.clone(),
+                budget: budget.clone(),
                 recorder: recorder.clone(),
                 status,
                 supervisor: tracers.clone(),
@@ -149,7 +156,7 @@ impl Agent {
 
         let told = statuses.clone();
         let node = Node { name: settings.node.clone(), tracers: Arc::new(move || told.snapshot()) };
-        let uplink = Uplink::new(node, settings.endpoint.clone(), buffer.clone());
+        let uplink = Uplink::new(node, settings.endpoint.clone(), buffer.clone(), budget);
         spawn(&delivery, "uplink", uplink.run(delivery.token()));
 
         tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "agent runs");

@@ -4,13 +4,14 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
 use galen_bpf::Kernel;
-use galen_proto::v1::{LossReason, SuppressionReason};
+use galen_proto::v1::{LossReason, Severity, SuppressionReason};
 use galen_runtime::{OnEnd, Supervisor};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{BoxError, Status, Support, run::panic_text};
 use crate::{
+    budget::{Budget, Grant},
     clock::{Clock, Moment},
     containers::Containers,
     host::Environment,
@@ -25,6 +26,7 @@ pub struct Context {
     pub environment: Arc<Environment>,
     pub containers: Containers,
     pub(crate) ticker: Ticker,
+    pub(crate) budget: Budget,
     pub(crate) recorder: Recorder,
     pub(crate) status: Arc<Status>,
     pub(crate) supervisor: Supervisor,
@@ -89,6 +91,16 @@ impl Context {
                 Err(_) => std::future::pending().await,
             },
         }
+    }
+
+    /// Asks whether a capture may be taken now. The trigger is told whatever the answer is; what is reduced is counted
+    /// as suppressed by the budget, and its reason belongs in the event.
+    pub async fn may_capture(&self, severity: Severity, score: f64) -> Grant {
+        let grant = self.budget.ask(self.status.name(), severity, score).await;
+        if !matches!(grant, Grant::Full(_)) {
+            self.suppressed(SuppressionReason::Budget);
+        }
+        grant
     }
 
     /// Runs a part of the tracer, such as a capture, beside it. An error or a panic counts as a failure of the tracer

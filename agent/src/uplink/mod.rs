@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::{debug, warn};
 
+use crate::budget::Budget;
 use error::Error;
 
 /// The reconnect back-off: full jitter between zero and a bound that doubles from the base up to the cap.
@@ -46,11 +47,12 @@ pub struct Uplink {
     node: Node,
     endpoint: Endpoint,
     buffer: Buffer,
+    budget: Budget,
 }
 
 impl Uplink {
-    pub fn new(node: Node, endpoint: Endpoint, buffer: Buffer) -> Self {
-        Self { node, endpoint, buffer }
+    pub fn new(node: Node, endpoint: Endpoint, buffer: Buffer, budget: Budget) -> Self {
+        Self { node, endpoint, buffer, budget }
     }
 
     /// Delivers until `stop` is cancelled; then, if it is connected, what the buffer holds at that time.
@@ -95,7 +97,7 @@ impl Uplink {
     async fn session(&self, stop: &CancellationToken, progressed: &mut bool) -> Result<(), Error> {
         let opening = async {
             let channel = connect(&self.endpoint).await?;
-            session::open(channel, &self.node, &self.buffer).await
+            session::open(channel, &self.node, &self.buffer, &self.budget).await
         };
         let (mut session, inbound) = tokio::select! {
             opened = opening => opened?,

@@ -25,14 +25,14 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Channel};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Node,
     error::Error,
     plan::{Plan, Turn},
 };
-use crate::clock;
+use crate::{budget::Budget, clock};
 
 /// Messages between the session and the connection: enough to keep it busy, few enough that credit decides.
 const OUTBOUND: usize = 4;
@@ -52,6 +52,7 @@ const BATCH_OVERHEAD: u64 = 64;
 pub(super) struct Session<'a> {
     node: &'a Node,
     buffer: &'a Buffer,
+    budget: &'a Budget,
     outbound: mpsc::Sender<AgentMessage>,
     plan: Plan,
     limits: Limits,
@@ -90,6 +91,7 @@ pub(super) async fn open<'a>(
     channel: Channel,
     node: &'a Node,
     buffer: &'a Buffer,
+    budget: &'a Budget,
 ) -> Result<(Session<'a>, Streaming<AggregatorMessage>), Error> {
     let queues: Vec<Queue> = buffer
         .queues()
@@ -127,6 +129,7 @@ pub(super) async fn open<'a>(
     let session = Session {
         node,
         buffer,
+        budget,
         outbound,
         plan: Plan::new(&queues, &welcome.progress, welcome.credit_bytes),
         limits: Limits::of(&welcome),
@@ -204,9 +207,7 @@ impl Session<'_> {
         match message.message {
             Some(aggregator_message::Message::Ack(ack)) => self.acknowledged(ack),
             Some(aggregator_message::Message::Command(command)) => return self.obey(command).await,
-            Some(aggregator_message::Message::Budget(budget)) => {
-                debug!(tracer = budget.tracer, "budget passed over: this agent bounds captures by its settings");
-            }
+            Some(aggregator_message::Message::Budget(budget)) => self.budget.lower(budget),
             Some(aggregator_message::Message::Welcome(_)) => return Err(Error::SecondWelcome),
             Some(aggregator_message::Message::Heartbeat(_)) | None => {}
         }
