@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-const PROGRAMS: [&str; 2] = ["cpu_profile", "oom"];
+const PROGRAMS: [&str; 3] = ["cpu_profile", "oom", "waitrate"];
 
 const INSTALL: &str = "install what compiles BPF programs: apt-get install clang llvm libbpf-dev";
 
@@ -22,7 +22,7 @@ struct Layout {
     constants: &'static [&'static str],
 }
 
-const LAYOUTS: [Layout; 5] = [
+const LAYOUTS: [Layout; 8] = [
     Layout {
         program: "cpu_profile",
         name: "cpu_profile_sample",
@@ -73,6 +73,14 @@ const LAYOUTS: [Layout; 5] = [
         ],
         constants: &["OOM_VICTIM_KNOWN", "OOM_MEMORY_KNOWN", "OOM_UNIFIED"],
     },
+    Layout {
+        program: "waitrate",
+        name: "waitrate_cell",
+        fields: &["run", "internal", "external", "throttled", "latency", "beyond", "waits"],
+        constants: &["WAITRATE_OTHERS", "WAITRATE_CGROUPS"],
+    },
+    Layout { program: "waitrate", name: "waitrate_pair", fields: &["victim", "holder"], constants: &[] },
+    Layout { program: "waitrate", name: "waitrate_lost", fields: &["tasks", "cgroups", "pairs"], constants: &[] },
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -68,13 +68,53 @@ struct signal_struct {
 	short oom_score_adj;
 };
 
+struct rq {
+	/* Nanoseconds, brought up to date by the scheduler before it decides anything. */
+	__u64 clock;
+	int cpu;
+};
+
+/* The part of a run queue that one group has on one CPU. */
+struct cfs_rq {
+	struct rq *rq;
+	__u64 throttled_clock_self_time;
+};
+
+/* Up to 6.5. */
+struct cfs_rq___before_6_6 {
+	__u64 throttled_clock_pelt_time;
+};
+
+/* Up to 5.18. */
+struct cfs_rq___before_5_19 {
+	__u64 throttled_clock_task_time;
+};
+
+struct sched_entity {
+	struct cfs_rq *cfs_rq;
+};
+
+struct task_group {
+	struct cgroup_subsys_state css;
+	struct cfs_rq **cfs_rq;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
 	char comm[16];
+	unsigned int __state;
+	int on_cpu;
+	struct sched_entity se;
+	struct task_group *sched_task_group;
 	struct mm_struct *mm;
 	struct css_set *cgroups;
 	struct signal_struct *signal;
+};
+
+/* Up to 5.13. */
+struct task_struct___before_5_14 {
+	long state;
 };
 
 #pragma clang attribute pop

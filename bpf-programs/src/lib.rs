@@ -9,6 +9,7 @@
 
 pub mod cpu_profile;
 pub mod oom;
+pub mod waitrate;
 
 mod bytes;
 mod heap;

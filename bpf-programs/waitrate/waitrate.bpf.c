@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Counts for each cgroup how long its tasks wait for a CPU, and who held it meanwhile.
+ *
+ * Each CPU remembers who held it lately: consecutive slices of one cgroup are one. A wait begins when a task is woken
+ * or preempted, and ends when it gets the CPU or is moved to another. Of its length, what the run queue of its group
+ * says it was throttled comes first, since a throttled task must queue again afterwards; the rest is laid over what
+ * the CPU remembers, the newest first: held by the same cgroup (internal), by another (external), by nobody (latency).
+ *
+ * All hooks run with interrupts off, on a CPU whose run queue is locked, and a task waits on one CPU at a time, so only
+ * `pairs` is written from several. This is the cost of every context switch while attached: the maps on the way are
+ * arrays, whose look-up is inlined, and the clock is the one that the scheduler has read already.
+ */
+#include <stdbool.h>
+
+#include "../include/kernel.h"
+#include "waitrate.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Slices that a CPU remembers; a power of two. */
+#define SLICES 64
+/* Slots that are tried for a cgroup. */
+#define PROBES 16
+/* Inode number of a hierarchy's root. */
+#define ROOT 1
+
+/* Changes with each time the programs are attached, so that what an earlier time left behind means nothing. */
+volatile __u32 generation = 0;
+
+struct wait {
+	/* Generation and number of the task; 0 is nobody. */
+	__u64 tag;
+	__u64 since;
+	/* What the clock of throttled time showed. */
+	__u64 throttled;
+	__u64 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WAITRATE_TASKS);
+	__type(key, __u32);
+	__type(value, struct wait);
+} waits SEC(".maps");
+
+/* Begins where the slice before it ends. */
+struct slice {
+	__u64 end;
+	__u64 slot;
+};
+
+struct cpu {
+	__u32 generation;
+	/* Who holds the CPU, since the end of the newest slice. */
+	__u32 slot;
+	/* Place of the newest slice, ever rising. */
+	__u64 newest;
+	struct slice slices[SLICES];
+};
+
+/* As many as the machine has CPUs: set by the loader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu);
+} cpus SEC(".maps");
+
+/* Id of the cgroup that has a slot, or 0: a copy of `claims` that is quick to look up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WAITRATE_CGROUPS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ids SEC(".maps");
+
+/* Slot to id of the cgroup. Only one CPU can make an entry, which settles who has a slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WAITRATE_CGROUPS);
+	__type(key, __u32);
+	__type(value, __u64);
+} claims SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, WAITRATE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct waitrate_cell);
+} cells SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WAITRATE_PAIRS);
+	__type(key, struct waitrate_pair);
+	__type(value, __u64);
+} pairs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct waitrate_lost);
+} lost SEC(".maps");
+
+#define LOSE(what)                                                          \
+	({                                                                  \
+		__u32 zero = 0;                                             \
+		struct waitrate_lost *counted = bpf_map_lookup_elem(&lost, &zero); \
+		if (counted)                                                \
+			counted->what++;                                    \
+	})
+
+/*
+ * Programs on BTF tracepoints follow the kernel's pointers directly, which costs next to nothing; raw tracepoints,
+ * where these are refused, copy each field. `direct` is constant in each program.
+ */
+#define READ(direct, from, ...) ((direct) ? FOLLOW(from, __VA_ARGS__) : BPF_CORE_READ(from, __VA_ARGS__))
+#define FOLLOW(...) ___apply(FOLLOW, ___narg(__VA_ARGS__))(__VA_ARGS__)
+#define FOLLOW2(from, a) ((from)->a)
+#define FOLLOW3(from, a, b) ((from)->a->b)
+#define FOLLOW4(from, a, b, c) ((from)->a->b->c)
+#define FOLLOW5(from, a, b, c, d) ((from)->a->b->c->d)
+
+static __always_inline __u64 throttled_time(bool direct, struct cfs_rq *queue)
+{
+	struct cfs_rq___before_6_6 *older = (void *)queue;
+	struct cfs_rq___before_5_19 *oldest = (void *)queue;
+
+	if (bpf_core_field_exists(queue->throttled_clock_self_time))
+		return READ(direct, queue, throttled_clock_self_time);
+	if (bpf_core_field_exists(older->throttled_clock_pelt_time))
+		return BPF_CORE_READ(older, throttled_clock_pelt_time);
+	if (bpf_core_field_exists(oldest->throttled_clock_task_time))
+		return BPF_CORE_READ(oldest, throttled_clock_task_time);
+	return 0;
+}
+
+static __always_inline bool runnable(bool direct, struct task_struct *task)
+{
+	struct task_struct___before_5_14 *older = (void *)task;
+
+	if (bpf_core_field_exists(task->__state))
+		return !READ(direct, task, __state);
+	return !BPF_CORE_READ(older, state);
+}
+
+static __noinline __u32 claim(__u64 id, __u32 start)
+{
+	for (__u32 probe = 0; probe < PROBES; probe++) {
+		__u32 slot = (start + probe) & (WAITRATE_CGROUPS - 1);
+		__u64 *owner = bpf_map_lookup_elem(&ids, &slot);
+
+		if (!owner)
+			break;
+		if (*owner == id)
+			return slot;
+		if (*owner)
+			continue;
+		if (!bpf_map_update_elem(&claims, &slot, &id, BPF_NOEXIST)) {
+			*owner = id;
+			return slot;
+		}
+		/* Another CPU was quicker. */
+		owner = bpf_map_lookup_elem(&claims, &slot);
+		if (owner && *owner == id)
+			return slot;
+	}
+	LOSE(cgroups);
+	return WAITRATE_OTHERS;
+}
+
+static __always_inline __u32 slot_of(bool direct, struct task_struct *task)
+{
+	__u64 id = READ(direct, task, sched_task_group, css.cgroup, kn, id);
+	__u32 slot;
+	__u64 *owner;
+
+	/* Automatic groups have no cgroup: they lie in the root. */
+	if (!id)
+		id = ROOT;
+	slot = (id * 0x9e3779b97f4a7c15ull) >> 53;
+	_Static_assert(1 << (64 - 53) == WAITRATE_CGROUPS, "the hash gives a slot");
+	owner = bpf_map_lookup_elem(&ids, &slot);
+	if (owner && *owner == id)
+		return slot;
+	return claim(id, slot);
+}
+
+static __always_inline struct wait *place_of(__u32 pid)
+{
+	__u32 place = pid & (WAITRATE_TASKS - 1);
+
+	return bpf_map_lookup_elem(&waits, &place);
+}
+
+static __always_inline __u64 tag_of(__u32 pid)
+{
+	return (__u64)generation << 32 | pid;
+}
+
+static __always_inline void begin(struct wait *wait, __u64 tag, __u64 now, __u64 throttled)
+{
+	if (wait->tag && wait->tag != tag && wait->tag >> 32 == tag >> 32) {
+		LOSE(tasks);
+		return;
+	}
+	wait->since = now;
+	wait->throttled = throttled;
+	wait->tag = tag;
+}
+
+static __noinline void blame(__u32 victim, __u32 holder, __u64 time)
+{
+	struct waitrate_pair pair = { .victim = victim, .holder = holder };
+	__u64 *sum = bpf_map_lookup_elem(&pairs, &pair);
+
+	if (!sum) {
+		__u64 nothing = 0;
+
+		bpf_map_update_elem(&pairs, &pair, &nothing, BPF_NOEXIST);
+		sum = bpf_map_lookup_elem(&pairs, &pair);
+		if (!sum) {
+			LOSE(pairs);
+			return;
+		}
+	}
+	__sync_fetch_and_add(sum, time);
+}
+
+/* Lays the last `left` nanoseconds over what the CPU remembers. */
+static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 now, __u64 left, __u32 victim)
+{
+	__u64 internal = 0, external = 0, latency = 0;
+	__u64 end = now, holder = cpu->slot;
+
+	for (__u32 back = 0; back < SLICES && left; back++) {
+		struct slice *before = &cpu->slices[(cpu->newest - back) & (SLICES - 1)];
+		__u64 part = end > before->end ? end - before->end : 0;
+
+		if (part > left)
+			part = left;
+		if (holder == victim)
+			internal += part;
+		else if (holder == WAITRATE_IDLE)
+			latency += part;
+		else if (part) {
+			external += part;
+			blame(victim, holder, part);
+		}
+		left -= part;
+		end = before->end;
+		holder = before->slot;
+	}
+	cell->internal += internal;
+	cell->external += external;
+	cell->latency += latency;
+	cell->beyond += left;
+}
+
+/* Counts a wait that ends now on this CPU. */
+static __always_inline void settle(struct wait *wait, struct cpu *cpu, __u64 now, __u64 throttled_now, __u32 victim)
+{
+	struct waitrate_cell *cell = bpf_map_lookup_elem(&cells, &victim);
+	__u64 elapsed = now > wait->since ? now - wait->since : 0;
+	__u64 throttled = throttled_now > wait->throttled ? throttled_now - wait->throttled : 0;
+
+	if (!cell)
+		return;
+	if (throttled) {
+		/* The clock is brought up to date at the end of a throttling, of which the task may have missed a part. */
+		if (throttled > elapsed)
+			throttled = elapsed;
+		cell->throttled += throttled;
+		elapsed -= throttled;
+	}
+	cell->waits++;
+	lay(cpu, cell, now, elapsed, victim);
+}
+
+static __always_inline int switched(bool direct, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	struct cfs_rq *queue = READ(direct, next, se.cfs_rq);
+	__u64 now = READ(direct, queue, rq, clock);
+	__u32 key = bpf_get_smp_processor_id();
+	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &key);
+	__u32 prev_pid = READ(direct, prev, pid), next_pid = READ(direct, next, pid);
+	struct waitrate_cell *cell;
+	struct slice *newest;
+	struct wait *wait;
+	__u32 held, slot;
+
+	if (!cpu)
+		return 0;
+	if (cpu->generation != generation) {
+		/* Who ran before is only known from now on: it is taken to have always run. */
+		cpu->generation = generation;
+		cpu->slot = prev_pid ? slot_of(direct, prev) : WAITRATE_IDLE;
+		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
+		newest->end = 0;
+	} else {
+		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
+		held = cpu->slot;
+		cell = bpf_map_lookup_elem(&cells, &held);
+		if (cell && now > newest->end)
+			cell->run += now - newest->end;
+	}
+
+	slot = next_pid ? slot_of(direct, next) : WAITRATE_IDLE;
+	if (next_pid) {
+		wait = place_of(next_pid);
+		if (wait && wait->tag == tag_of(next_pid)) {
+			wait->tag = 0;
+			settle(wait, cpu, now, throttled_time(direct, queue), slot);
+		}
+	}
+
+	if (newest->slot != cpu->slot || !newest->end) {
+		cpu->newest++;
+		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
+		newest->slot = cpu->slot;
+	}
+	newest->end = now;
+	cpu->slot = slot;
+
+	if (prev_pid && (preempt || runnable(direct, prev))) {
+		wait = place_of(prev_pid);
+		if (wait)
+			begin(wait, tag_of(prev_pid), now, throttled_time(direct, READ(direct, prev, se.cfs_rq)));
+	}
+	return 0;
+}
+
+static __always_inline int woken(bool direct, struct task_struct *task)
+{
+	__u32 pid = READ(direct, task, pid);
+	struct cfs_rq *queue = READ(direct, task, se.cfs_rq);
+	struct wait *wait;
+
+	/* It was about to sleep, and never left the CPU. */
+	if (READ(direct, task, on_cpu))
+		return 0;
+	wait = place_of(pid);
+	/* One that was preempted on its way to sleep waits already. */
+	if (wait && wait->tag != tag_of(pid))
+		begin(wait, tag_of(pid), READ(direct, queue, rq, clock), throttled_time(direct, queue));
+	return 0;
+}
+
+static __always_inline int migrated(bool direct, struct task_struct *task, __u32 to)
+{
+	__u32 pid = READ(direct, task, pid);
+	struct wait *wait = place_of(pid);
+	struct cfs_rq *queue, **queues;
+	struct cpu *cpu;
+	__u32 from;
+	__u64 now;
+
+	if (!wait || wait->tag != tag_of(pid))
+		return 0;
+	queue = READ(direct, task, se.cfs_rq);
+	now = READ(direct, queue, rq, clock);
+	from = READ(direct, queue, rq, cpu);
+	cpu = bpf_map_lookup_elem(&cpus, &from);
+	if (!cpu)
+		return 0;
+	settle(wait, cpu, now, throttled_time(direct, queue), slot_of(direct, task));
+	wait->since = now;
+	wait->throttled = 0;
+	queues = BPF_CORE_READ(task, sched_task_group, cfs_rq);
+	if (!bpf_probe_read_kernel(&queue, sizeof(queue), queues + to))
+		wait->throttled = throttled_time(false, queue);
+	return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(btf_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	return switched(true, preempt, prev, next);
+}
+
+SEC("tp_btf/sched_wakeup")
+int BPF_PROG(btf_wakeup, struct task_struct *task)
+{
+	return woken(true, task);
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(btf_wakeup_new, struct task_struct *task)
+{
+	return woken(true, task);
+}
+
+SEC("tp_btf/sched_migrate_task")
+int BPF_PROG(btf_migrate, struct task_struct *task, int to)
+{
+	return migrated(true, task, to);
+}
+
+SEC("raw_tp/sched_switch")
+int BPF_PROG(raw_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	return switched(false, preempt, prev, next);
+}
+
+SEC("raw_tp/sched_wakeup")
+int BPF_PROG(raw_wakeup, struct task_struct *task)
+{
+	return woken(false, task);
+}
+
+SEC("raw_tp/sched_wakeup_new")
+int BPF_PROG(raw_wakeup_new, struct task_struct *task)
+{
+	return woken(false, task);
+}
+
+SEC("raw_tp/sched_migrate_task")
+int BPF_PROG(raw_migrate, struct task_struct *task, int to)
+{
+	return migrated(false, task, to);
+}
