@@ -1,171 +1,142 @@
-//! From an event, as it was received, to a document of the index.
+//! A document as the engine reads it: an event's part of a batch.
 //!
-//! An event that cannot be decoded becomes a document too, with its identity, the reason in `defect` and its bytes
-//! kept: it is put aside by a query, not by a place of its own, so that it is kept exactly once and as long as the
-//! others. The same holds for `data` that is not a JSON object; the rest of such an event is indexed as usual.
+//! The engine goes through a document four times, in a thread of its own. The event itself is a handle to the bytes
+//! that were received; they are copied once, to where the engine stores them.
 
-use std::borrow::Cow;
+use std::{slice, sync::Arc};
 
 use bytes::Bytes;
-use galen_proto::v1::{Event, EventKind, Severity};
-use prost::Message;
-use tantivy::{TantivyDocument, schema::Field};
+use tantivy::schema::{
+    Field,
+    document::{self, ReferenceValue, ReferenceValueLeaf, Value},
+};
 
-use crate::{day::Day, json, schema::FIELDS};
+use crate::{
+    batch::{Batch, Item, Span},
+    evidence::Place,
+    schema::FIELDS,
+};
 
-/// Larger events lie apart from the index even without attachments, in bytes.
-const LARGE: usize = 32 << 10;
+/// One event.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) fields: Span,
+    /// The event as it was received, or without the content of its attachments.
+    pub(crate) source: Option<Bytes>,
+    /// Where the event lies if it is kept apart.
+    pub(crate) place: Option<[u8; Place::BYTES]>,
+}
 
-/// Where an event came from.
+impl document::Document for Document {
+    type Value<'a> = Node<'a>;
+    type FieldsValuesIter<'a> = Fields<'a>;
+
+    fn iter_fields_and_values(&self) -> Fields<'_> {
+        Fields {
+            batch: &self.batch,
+            fields: self.batch.fields[self.fields.range()].iter(),
+            source: self.source.as_deref(),
+            place: self.place.as_ref(),
+        }
+    }
+}
+
+/// The values of a document.
+pub(crate) struct Fields<'a> {
+    batch: &'a Batch,
+    fields: slice::Iter<'a, (Field, Item)>,
+    source: Option<&'a [u8]>,
+    place: Option<&'a [u8; Place::BYTES]>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (Field, Node<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some((field, item)) = self.fields.next() {
+            return Some((*field, Node::Item { batch: self.batch, item: *item, terms: false }));
+        }
+        if let Some(source) = self.source.take() {
+            return Some((FIELDS.source, Node::Bytes(source)));
+        }
+        let place = self.place.take()?;
+        Some((FIELDS.evidence, Node::Bytes(place)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let fields = self.fields.len();
+        (fields, Some(fields + 2))
+    }
+}
+
+/// A value of a document.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin<'a> {
-    pub(crate) node: &'a str,
-    /// As 16 hex digits.
-    pub(crate) epoch: &'a str,
-    pub(crate) seq: u64,
-    pub(crate) offset: u64,
-    /// Nanoseconds since 1970-01-01 UTC.
-    pub(crate) received: i64,
+pub(crate) enum Node<'a> {
+    Bytes(&'a [u8]),
+    Item {
+        batch: &'a Batch,
+        item: Item,
+        /// Whether it is below [`Item::Terms`].
+        terms: bool,
+    },
 }
 
-/// What was wrong with an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Defect {
-    /// It cannot be decoded.
-    Unreadable,
-    /// Its data is not a JSON object, or has more than is indexed.
-    Data,
-}
+impl<'a> Value<'a> for Node<'a> {
+    type ArrayIter = Elements<'a>;
+    type ObjectIter = Entries<'a>;
 
-/// A document, ready for the index of its day.
-pub(crate) struct Prepared {
-    pub(crate) day: Day,
-    pub(crate) document: TantivyDocument,
-    /// Whether the event itself goes to the evidence file.
-    pub(crate) apart: bool,
-    pub(crate) defect: Option<Defect>,
-}
-
-/// Makes the document of an event.
-pub(crate) fn prepare(origin: Origin<'_>, raw: &Bytes) -> Prepared {
-    let fields = &*FIELDS;
-    let mut document = TantivyDocument::with_capacity(2 * raw.len().min(LARGE) + 1024);
-    document.add_text(fields.node, origin.node);
-    document.add_text(fields.epoch, origin.epoch);
-    document.add_u64(fields.seq, origin.seq);
-    document.add_u64(fields.offset, origin.offset);
-    document.add_i64(fields.received, origin.received);
-
-    // A copy of the handle, not of the bytes.
-    let mut event = match Event::decode(raw.clone()) {
-        Ok(event) => event,
-        Err(error) => {
-            document.add_i64(fields.time, origin.received);
-            document.add_text(fields.defect, format!("event: {error}"));
-            let day = Day::index(origin.received, origin.received);
-            return Prepared { day, document, apart: true, defect: Some(Defect::Unreadable) };
-        }
-    };
-    let times = event.times.unwrap_or_default();
-    document.add_i64(fields.time, times.observed_unix_nanos);
-    document.add_i64(fields.recorded, times.recorded_unix_nanos);
-    describe(&mut document, &event);
-    let defect = index_data(&mut document, &event.data);
-
-    let apart = !event.attachments.is_empty() || raw.len() > LARGE;
-    if apart {
-        for attachment in &mut event.attachments {
-            attachment.content = Bytes::new();
-        }
-        document.add_bytes(fields.source, &event.encode_to_vec());
-    } else {
-        document.add_bytes(fields.source, raw);
-    }
-    Prepared { day: Day::index(times.observed_unix_nanos, origin.received), document, apart, defect }
-}
-
-/// The name of a kind in queries.
-#[must_use]
-pub fn kind_name(kind: i32) -> &'static str {
-    match EventKind::try_from(kind) {
-        Ok(EventKind::Trigger) => "trigger",
-        Ok(EventKind::Capture) => "capture",
-        Ok(EventKind::Event) => "event",
-        Ok(EventKind::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-/// The name of a severity in queries.
-#[must_use]
-pub fn severity_name(severity: i32) -> &'static str {
-    match Severity::try_from(severity) {
-        Ok(Severity::Info) => "info",
-        Ok(Severity::Warning) => "warning",
-        Ok(Severity::Critical) => "critical",
-        Ok(Severity::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-fn describe(document: &mut TantivyDocument, event: &Event) {
-    let fields = &*FIELDS;
-    keyword(document, fields.tracer, &event.tracer);
-    keyword(document, fields.run_id, &event.run_id);
-    keyword(document, fields.kind, kind_name(event.kind));
-    keyword(document, fields.severity, severity_name(event.severity));
-    keyword(document, fields.summary, &event.summary);
-    if let Some(host) = &event.host {
-        keyword(document, fields.host.name, &host.name);
-        keyword(document, fields.host.kernel, &host.kernel);
-        keyword(document, fields.host.arch, &host.arch);
-        keyword(document, fields.host.boot_id, &host.boot_id);
-        keyword(document, fields.host.region, &host.region);
-        document.add_u64(fields.host.cpus, host.cpus.into());
-    }
-    if let Some(container) = &event.container {
-        keyword(document, fields.container.id, &container.id);
-        keyword(document, fields.container.name, &container.name);
-        keyword(document, fields.container.runtime, &container.runtime);
-        keyword(document, fields.container.cgroup, &container.cgroup);
-        keyword(document, fields.container.pod, &container.pod);
-        keyword(document, fields.container.namespace, &container.namespace);
-        keyword(document, fields.container.qos, &container.qos);
-        keyword(document, fields.container.image, &container.image);
-        if !container.labels.is_empty() {
-            let labels = container.labels.iter().filter(|(key, _)| json::is_key(key)).take(json::MAX_VALUES as usize);
-            let labels = labels.map(|(key, value)| (Cow::Borrowed(&**key), json::Node::Text(Cow::Borrowed(&**value))));
-            document.add_field_value(fields.container.labels, &json::Node::Object(labels.collect()));
+    fn as_value(&self) -> ReferenceValue<'a, Self> {
+        let (batch, item, terms) = match *self {
+            Self::Bytes(bytes) => return ReferenceValueLeaf::Bytes(bytes).into(),
+            Self::Item { batch, item, terms } => (batch, item, terms),
+        };
+        let elements = |span: Span, terms| Elements { batch, items: batch.items[span.range()].iter(), terms };
+        match item {
+            Item::Null => ReferenceValueLeaf::Null.into(),
+            Item::Bool(value) => ReferenceValueLeaf::Bool(value).into(),
+            Item::I64(value) => ReferenceValueLeaf::I64(value).into(),
+            Item::U64(value) => ReferenceValueLeaf::U64(value).into(),
+            Item::F64(value) => ReferenceValueLeaf::F64(value).into(),
+            Item::Text(span) => ReferenceValueLeaf::Str(&batch.texts[span.range()]).into(),
+            Item::Array(span) => ReferenceValue::Array(elements(span, terms)),
+            Item::Object(span) => ReferenceValue::Object(Entries(elements(span, terms))),
+            Item::Terms(span) => ReferenceValue::Object(Entries(elements(span, true))),
         }
     }
-    for attachment in event.attachments.iter().take(64) {
-        keyword(document, fields.attachment, &attachment.name);
-    }
 }
 
-fn index_data(document: &mut TantivyDocument, data: &[u8]) -> Option<Defect> {
-    if data.is_empty() {
-        return None;
-    }
-    match json::parse(data) {
-        Ok(parsed) => {
-            document.add_field_value(FIELDS.data, &parsed.root);
-            if let Some(terms) = json::terms(&parsed.root) {
-                document.add_field_value(FIELDS.data_text, &terms);
+/// What an array holds.
+pub(crate) struct Elements<'a> {
+    batch: &'a Batch,
+    items: slice::Iter<'a, Item>,
+    terms: bool,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Node<'a>;
+
+    fn next(&mut self) -> Option<Node<'a>> {
+        let mut item = *self.items.next()?;
+        match item {
+            Item::Array(inside) | Item::Object(inside) => {
+                self.items = self.items.as_slice()[inside.range().len()..].iter();
             }
-            parsed.cut.then(|| {
-                document.add_text(FIELDS.defect, "data: has more than is indexed");
-                Defect::Data
-            })
+            Item::I64(_) | Item::U64(_) | Item::F64(_) if self.terms => item = Item::Null,
+            _ => {}
         }
-        Err(error) => {
-            document.add_text(FIELDS.defect, format!("data: not a JSON object: {error}"));
-            Some(Defect::Data)
-        }
+        Some(Node::Item { batch: self.batch, item, terms: self.terms })
     }
 }
 
-/// Adds text, unless there is none.
-fn keyword(document: &mut TantivyDocument, field: Field, text: &str) {
-    if !text.is_empty() {
-        document.add_text(field, text);
+/// What an object holds.
+pub(crate) struct Entries<'a>(Elements<'a>);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a str, Node<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Item::Text(key) = *self.0.items.next()? else { return None };
+        Some((&self.0.batch.texts[key.range()], self.0.next()?))
     }
 }

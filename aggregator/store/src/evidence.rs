@@ -21,7 +21,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    const BYTES: usize = 16;
+    pub(crate) const BYTES: usize = 16;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];

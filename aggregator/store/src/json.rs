@@ -1,15 +1,16 @@
-//! JSON as it goes into the index: parsed once, borrowed where it can be, and cut to bounds while it is parsed.
+//! JSON as it goes into the index: parsed once, straight into a batch, and cut to bounds while it is parsed.
 //!
 //! Whatever the bounds cut off is not searchable; the event itself keeps it. Text is never taken for a date, so that
 //! what was written is what is found.
 
-use std::{borrow::Cow, cell::Cell, fmt};
+use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use tantivy::schema::document::{ReferenceValue, ReferenceValueLeaf, Value};
+
+use crate::batch::{Batch, Item, Span};
 
 /// Most values of one event that are indexed.
-pub(crate) const MAX_VALUES: u32 = 512;
+const MAX_VALUES: u32 = 512;
 /// Deepest nesting that is indexed.
 const MAX_DEPTH: u32 = 12;
 /// Longest text that is indexed, in bytes. The rest of a longer one is not searchable.
@@ -17,37 +18,23 @@ const MAX_TEXT: usize = 8 << 10;
 /// Longest key, in bytes.
 const MAX_KEY: usize = 256;
 
-/// A value of a JSON document.
-#[derive(Debug)]
-pub(crate) enum Node<'a> {
-    Null,
-    Bool(bool),
-    I64(i64),
-    U64(u64),
-    F64(f64),
-    Text(Cow<'a, str>),
-    Array(Vec<Node<'a>>),
-    Object(Vec<(Cow<'a, str>, Node<'a>)>),
-}
-
 /// A parsed object, and whether something of it was left out.
 #[derive(Debug)]
-pub(crate) struct Parsed<'a> {
-    pub(crate) root: Node<'a>,
+pub(crate) struct Parsed {
+    pub(crate) entries: Span,
     pub(crate) cut: bool,
 }
 
-/// Parses one JSON object.
-pub(crate) fn parse(text: &[u8]) -> Result<Parsed<'_>, serde_json::Error> {
-    let left = Cell::new(MAX_VALUES);
-    let cut = Cell::new(false);
+/// Parses one JSON object into a batch. After an error the batch holds parts of it, to which nothing leads.
+pub(crate) fn parse(text: &[u8], batch: &mut Batch) -> Result<Parsed, serde_json::Error> {
+    let mut output = Output { batch, left: MAX_VALUES, cut: false };
     let mut parser = serde_json::Deserializer::from_slice(text);
-    let root = Seed { left: &left, cut: &cut, depth: 0 }.deserialize(&mut parser)?;
+    let root = Seed { output: &mut output, depth: 0 }.deserialize(&mut parser)?;
     parser.end()?;
-    if !matches!(root, Node::Object(_)) {
-        return Err(serde_json::Error::custom("not an object"));
+    match root {
+        Item::Object(entries) => Ok(Parsed { entries, cut: output.cut }),
+        _ => Err(serde_json::Error::custom("not an object")),
     }
-    Ok(Parsed { root, cut: cut.get() })
 }
 
 /// Whether a key can be part of a field's name. A zero byte ends a name in the index.
@@ -55,234 +42,185 @@ pub(crate) fn is_key(key: &str) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && !key.contains('\0')
 }
 
-/// What of a document is looked for as a term: texts and truths. Numbers are compared, in columns.
-pub(crate) fn terms<'a>(node: &'a Node<'_>) -> Option<Node<'a>> {
-    match node {
-        Node::Null | Node::I64(_) | Node::U64(_) | Node::F64(_) => None,
-        Node::Bool(truth) => Some(Node::Bool(*truth)),
-        Node::Text(text) => Some(Node::Text(Cow::Borrowed(text))),
-        Node::Array(elements) => {
-            let elements: Vec<_> = elements.iter().filter_map(terms).collect();
-            (!elements.is_empty()).then_some(Node::Array(elements))
-        }
-        Node::Object(entries) => {
-            let entry = |(key, node): &'a (Cow<'_, str>, Node<'_>)| Some((Cow::Borrowed(&**key), terms(node)?));
-            let entries: Vec<_> = entries.iter().filter_map(entry).collect();
-            (!entries.is_empty()).then_some(Node::Object(entries))
-        }
+struct Output<'d> {
+    batch: &'d mut Batch,
+    left: u32,
+    cut: bool,
+}
+
+impl Output<'_> {
+    /// Whether one more value may be taken inside something at `depth`.
+    fn takes(&mut self, depth: u32) -> bool {
+        let takes = self.left > 0 && depth < MAX_DEPTH;
+        self.cut |= !takes;
+        takes
+    }
+
+    fn leaf(&mut self, item: Item) -> Item {
+        self.left = self.left.saturating_sub(1);
+        self.batch.push(item);
+        item
     }
 }
 
-#[derive(Clone, Copy)]
-struct Seed<'c> {
-    left: &'c Cell<u32>,
-    cut: &'c Cell<bool>,
+/// Takes one value.
+struct Seed<'o, 'd> {
+    output: &'o mut Output<'d>,
     depth: u32,
 }
 
-impl Seed<'_> {
-    /// Whether one more value may be taken, a level deeper.
-    fn deeper(self) -> Option<Self> {
-        if self.left.get() == 0 || self.depth >= MAX_DEPTH {
-            self.cut.set(true);
-            return None;
-        }
-        Some(Self { depth: self.depth + 1, ..self })
-    }
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
+    type Value = Item;
 
-    fn leaf<'a>(self, node: Node<'a>) -> Node<'a> {
-        self.left.set(self.left.get().saturating_sub(1));
-        node
-    }
-
-    fn text<'a>(self, text: Cow<'a, str>) -> Node<'a> {
-        if text.len() <= MAX_TEXT {
-            return self.leaf(Node::Text(text));
-        }
-        self.cut.set(true);
-        let end = text.floor_char_boundary(MAX_TEXT);
-        self.leaf(Node::Text(match text {
-            Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
-            Cow::Owned(mut text) => {
-                text.truncate(end);
-                Cow::Owned(text)
-            }
-        }))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Node<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Item, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Node<'de>;
+impl<'de> Visitor<'de> for Seed<'_, '_> {
+    type Value = Item;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Node<'de>, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<Item, E> {
+        self.output.batch.push(Item::Null);
+        Ok(Item::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node<'de>, E> {
-        Ok(self.leaf(Node::Bool(value)))
+    fn visit_bool<E>(self, value: bool) -> Result<Item, E> {
+        Ok(self.output.leaf(Item::Bool(value)))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node<'de>, E> {
-        Ok(self.leaf(Node::I64(value)))
+    fn visit_i64<E>(self, value: i64) -> Result<Item, E> {
+        Ok(self.output.leaf(Item::I64(value)))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node<'de>, E> {
-        Ok(self.leaf(Node::U64(value)))
+    fn visit_u64<E>(self, value: u64) -> Result<Item, E> {
+        Ok(self.output.leaf(Item::U64(value)))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Node<'de>, E> {
-        Ok(self.leaf(Node::F64(value)))
+    fn visit_f64<E>(self, value: f64) -> Result<Item, E> {
+        Ok(self.output.leaf(Item::F64(value)))
     }
 
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Node<'de>, E> {
-        Ok(self.text(Cow::Borrowed(value)))
+    fn visit_str<E>(self, value: &str) -> Result<Item, E> {
+        let kept = &value[..value.floor_char_boundary(MAX_TEXT)];
+        self.output.cut |= kept.len() < value.len();
+        let text = self.output.batch.text(kept);
+        Ok(self.output.leaf(text))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node<'de>, E> {
-        Ok(self.text(Cow::Owned(value.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Node<'de>, A::Error> {
-        let mut array = Vec::new();
-        loop {
-            match self.deeper() {
-                Some(seed) => match elements.next_element_seed(seed)? {
-                    Some(node) => array.push(node),
-                    None => return Ok(Node::Array(array)),
-                },
-                None => {
-                    while elements.next_element::<IgnoredAny>()?.is_some() {}
-                    return Ok(Node::Array(array));
-                }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Item, A::Error> {
+        let Self { output, depth } = self;
+        let array = output.batch.open();
+        while output.takes(depth) {
+            if elements.next_element_seed(Seed { output, depth: depth + 1 })?.is_none() {
+                return Ok(output.batch.close(array, Item::Array));
             }
         }
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(output.batch.close(array, Item::Array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node<'de>, A::Error> {
-        let mut object = Vec::new();
-        while let Some(key) = entries.next_key_seed(Key)? {
-            match self.deeper() {
-                Some(seed) if is_key(&key) => {
-                    object.push((key, entries.next_value_seed(seed)?));
-                }
-                _ => {
-                    self.cut.set(true);
-                    entries.next_value::<IgnoredAny>()?;
-                }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Item, A::Error> {
+        let Self { output, depth } = self;
+        let object = output.batch.open();
+        while let Some(taken) = entries.next_key_seed(Key { output, depth })? {
+            if taken {
+                entries.next_value_seed(Seed { output, depth: depth + 1 })?;
+            } else {
+                entries.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(Node::Object(object))
+        Ok(output.batch.close(object, Item::Object))
     }
 }
 
-struct Key;
+/// Takes a key if its value can be taken as well, and says so.
+struct Key<'o, 'd> {
+    output: &'o mut Output<'d>,
+    depth: u32,
+}
 
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
+impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
+    type Value = bool;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
+impl<'de> Visitor<'de> for Key<'_, '_> {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(key))
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(key.to_owned()))
-    }
-}
-
-/// The entries of an object.
-pub(crate) struct Entries<'a>(std::slice::Iter<'a, (Cow<'a, str>, Node<'a>)>);
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = (&'a str, &'a Node<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|(key, node)| (key.as_ref(), node))
-    }
-}
-
-impl<'a> Value<'a> for &'a Node<'a> {
-    type ArrayIter = std::slice::Iter<'a, Node<'a>>;
-    type ObjectIter = Entries<'a>;
-
-    fn as_value(&self) -> ReferenceValue<'a, Self> {
-        match self {
-            Node::Null => ReferenceValueLeaf::Null.into(),
-            Node::Bool(value) => ReferenceValueLeaf::Bool(*value).into(),
-            Node::I64(value) => ReferenceValueLeaf::I64(*value).into(),
-            Node::U64(value) => ReferenceValueLeaf::U64(*value).into(),
-            Node::F64(value) => ReferenceValueLeaf::F64(*value).into(),
-            Node::Text(text) => ReferenceValueLeaf::Str(text).into(),
-            Node::Array(elements) => ReferenceValue::Array(elements.iter()),
-            Node::Object(entries) => ReferenceValue::Object(Entries(entries.iter())),
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        let Self { output, depth } = self;
+        let taken = output.takes(depth) && is_key(key);
+        output.cut |= !taken;
+        if taken {
+            let key = output.batch.text(key);
+            output.batch.push(key);
         }
+        Ok(taken)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tantivy::schema::{OwnedValue, document::Value as _};
 
-    fn values(node: &Node<'_>) -> u32 {
-        match node {
-            Node::Array(elements) => elements.iter().map(values).sum(),
-            Node::Object(entries) => entries.iter().map(|(_, node)| values(node)).sum(),
-            _ => 1,
-        }
+    use super::*;
+    use crate::document::Node;
+
+    /// Parses a text, and says what the index sees of it.
+    fn parsed(text: &str, seen: fn(Span) -> Item) -> (String, bool) {
+        let mut batch = Batch::default();
+        let parsed = parse(text.as_bytes(), &mut batch).unwrap();
+        let node = Node::Item { batch: &batch, item: seen(parsed.entries), terms: false };
+        (serde_json::to_string(&OwnedValue::from(node.as_value())).unwrap(), parsed.cut)
     }
 
     #[test]
     fn an_object_is_parsed_with_its_types() {
-        let parsed = parse(br#"{"a":{"b":[1,-2,2.5,true,null,"x\ty"]}}"#).unwrap();
-        assert!(!parsed.cut);
-        assert_eq!(
-            format!("{:?}", parsed.root),
-            r#"Object([("a", Object([("b", Array([U64(1), I64(-2), F64(2.5), Bool(true), Null, Text("x\ty")]))]))])"#
-        );
+        let text =
+            r#"{"a":{"b":[1,-2,2.5,[],true,{},null,"x\ty",{"é":"ü"}],"c":[[{"d":{}}],3]},"e":18446744073709551615}"#;
+        assert_eq!(parsed(text, Item::Object), (text.to_owned(), false));
+    }
+
+    #[test]
+    fn terms_of_an_object_are_its_texts_and_truths() {
+        let text = r#"{"a":{"b":[1,-2,"x",{"c":2.5}]},"d":true,"e":7}"#;
+        let terms = r#"{"a":{"b":[null,null,"x",{"c":null}]},"d":true,"e":null}"#;
+        assert_eq!(parsed(text, Item::Terms), (terms.to_owned(), false));
     }
 
     #[test]
     fn what_is_too_much_is_cut_and_said() {
-        let many = format!("{{\"a\":[{}1]}}", "1,".repeat(5000));
-        let parsed = parse(many.as_bytes()).unwrap();
-        assert!(parsed.cut);
-        assert_eq!(values(&parsed.root), MAX_VALUES);
-        let deep = format!("{}1{}", "{\"a\":".repeat(40), "}".repeat(40));
-        assert!(parse(deep.as_bytes()).unwrap().cut);
-        let long = format!("{{\"a\":\"{}\"}}", "é".repeat(MAX_TEXT));
-        assert!(parse(long.as_bytes()).unwrap().cut);
+        let (many, cut) = parsed(&format!("{{\"a\":[{}1]}}", "1,".repeat(5000)), Item::Object);
+        assert!(cut);
+        assert_eq!(many.matches('1').count(), MAX_VALUES as usize);
+        let (_, cut) = parsed(&format!("{}1{}", "{\"a\":".repeat(40), "}".repeat(40)), Item::Object);
+        assert!(cut);
+        let (long, cut) = parsed(&format!("{{\"a\":\"{}\"}}", "é".repeat(MAX_TEXT)), Item::Object);
+        assert!(cut);
+        assert_eq!(long.matches('é').count(), MAX_TEXT / 2);
+        let (keys, cut) = parsed("{\"\":1,\"a\\u0000\":{\"b\":2},\"c\":3}", Item::Object);
+        assert_eq!((keys.as_str(), cut), ("{\"c\":3}", true));
     }
 
     #[test]
     fn what_is_not_an_object_is_refused() {
         for text in ["", "1", "[]", "{", "{} x", "{\"a\":\u{1}}", "\"\\ud800\""] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), &mut Batch::default()).is_err(), "{text}");
         }
-        assert!(parse(b"{\"a\":\"\xff\"}").is_err());
+        assert!(parse(b"{\"a\":\"\xff\"}", &mut Batch::default()).is_err());
         let bomb = "[".repeat(100_000);
-        assert!(parse(bomb.as_bytes()).is_err());
+        assert!(parse(bomb.as_bytes(), &mut Batch::default()).is_err());
     }
 }

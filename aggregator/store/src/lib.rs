@@ -10,6 +10,7 @@
 //!
 //! Calls block: run them on a thread that may.
 
+mod batch;
 mod catalog;
 mod counts;
 mod day;
@@ -20,7 +21,9 @@ mod hit;
 mod json;
 mod page;
 mod partition;
+mod prepare;
 pub mod query;
+mod room;
 mod schema;
 mod search;
 mod store;
@@ -35,10 +38,10 @@ mod tests;
 
 pub use catalog::Settings;
 pub use counts::Tally;
-pub use document::{kind_name, severity_name};
 pub use error::{Class, Error};
 pub use hit::Hit;
 pub use page::{Key, Order};
+pub use prepare::{kind_name, severity_name};
 pub use query::Query;
 pub use search::{Found, MAX_COUNTS, MAX_LIMIT, Search};
 pub use store::{Stats, Store};

@@ -6,7 +6,7 @@
 //! that has grown large is followed by the next one, so that retention by size has something to drop.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -15,14 +15,15 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tantivy::{
-    Index, IndexReader, IndexSettings, ReloadPolicy, Searcher, TantivyDocument,
+    Index, IndexReader, IndexSettings, ReloadPolicy, Searcher,
     directory::MmapDirectory,
-    indexer::{IndexWriter, IndexWriterOptions, LogMergePolicy},
+    indexer::{IndexWriter, IndexWriterOptions, LogMergePolicy, UserOperation},
 };
 use tracing::warn;
 
 use crate::{
     day::Day,
+    document::Document,
     error::{Class, Error},
     evidence::{Appender, Evidence},
     schema::{FIELDS, VERSION, tokenizers},
@@ -191,7 +192,9 @@ impl Partition {
 /// An index, for writing. There is one for an index at a time; what was not committed when it is dropped is gone.
 pub(crate) struct Sink {
     pub(crate) partition: std::sync::Arc<Partition>,
-    writer: IndexWriter,
+    writer: IndexWriter<Document>,
+    /// Documents that wait for a flush.
+    documents: Vec<UserOperation<Document>>,
     evidence: Appender,
     /// Where the part begins, if it is new.
     from: u64,
@@ -217,22 +220,32 @@ impl Sink {
             .evidence
             .append_after(partition.mark().evidence)
             .map_err(Error::io("cut", partition.dir.join("evidence")))?;
-        Ok(Self { partition, writer, evidence, from, pending: 0 })
+        Ok(Self { partition, writer, documents: Vec::new(), evidence, from, pending: 0 })
     }
 
-    /// Adds a document; `raw` is kept apart if given.
-    pub(crate) fn add(&mut self, mut document: TantivyDocument, raw: Option<&[u8]>) -> Result<(), Error> {
+    /// Adds a document; `raw` is kept apart if given. It waits for a flush.
+    pub(crate) fn add(&mut self, mut document: Document, raw: Option<&[u8]>) -> Result<(), Error> {
         if let Some(raw) = raw {
             let place = self.evidence.append(raw).map_err(Error::io("write", self.partition.dir.join("evidence")))?;
-            document.add_bytes(FIELDS.evidence, &place.to_bytes());
+            document.place = Some(place.to_bytes());
         }
-        self.writer.add_document(document).map_err(Error::index("write", self.partition.name))?;
+        self.documents.push(UserOperation::Add(document));
         self.pending += 1;
+        Ok(())
+    }
+
+    /// Hands over what was added to the engine, all at once: each time wakes a thread.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        if !self.documents.is_empty() {
+            let documents = mem::take(&mut self.documents);
+            self.writer.run(documents).map_err(Error::index("write", self.partition.name))?;
+        }
         Ok(())
     }
 
     /// Makes all that was added durable, together with the position, and shows it to searches.
     pub(crate) fn commit(&mut self, next: u64, complete: u64) -> Result<(), Error> {
+        self.flush()?;
         let from = self.partition.mark().from.min(self.from);
         let failed = || Error::index("commit", self.partition.name);
         let evidence = self.evidence.sync().map_err(Error::io("sync", self.partition.dir.join("evidence")))?;

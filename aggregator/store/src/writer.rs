@@ -14,15 +14,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use galen_proto::v1::LogRecord;
 use tracing::{info, warn};
 
 use crate::{
+    batch::Batch,
     catalog::Catalog,
     day::Day,
-    document::{self, Defect, Origin},
+    document::Document,
     error::Error,
     partition::{Name, Partition, Sink},
+    prepare::{Defect, Origin, prepare},
+    room::Room,
 };
 
 /// Most indexes that are written at a time; each holds 21 MiB at most.
@@ -38,6 +42,7 @@ pub struct Writer {
     generation: u32,
     next: u64,
     sinks: Vec<Sink>,
+    room: Arc<Room>,
     /// What the indexes of a day had when this writer began. It adds at higher offsets only, so this never changes.
     covered: HashMap<Day, Vec<Range<u64>>>,
     #[cfg(test)]
@@ -71,6 +76,7 @@ impl Writer {
             catalog,
             next,
             sinks: Vec::new(),
+            room: Arc::default(),
             covered,
             #[cfg(test)]
             commits_before_fault: None,
@@ -95,6 +101,9 @@ impl Writer {
     /// If the disk or an index fails. A wrong event is no error: it is kept with its defect.
     pub fn add(&mut self, offset: u64, record: &LogRecord) -> Result<(), Error> {
         let epoch = format!("{:016x}", record.epoch);
+        let bytes = record.events.iter().map(Bytes::len).sum();
+        let mut batch = Batch::with_capacity(record.events.len(), bytes);
+        let mut events = Vec::with_capacity(record.events.len());
         for (index, raw) in (0..).zip(&record.events) {
             let offset = offset + index;
             if offset < self.next {
@@ -107,18 +116,26 @@ impl Writer {
                 offset,
                 received: record.received_unix_nanos,
             };
-            let prepared = document::prepare(origin, raw);
-            if !self.covered(prepared.day, offset) {
-                match prepared.defect {
+            events.push((offset, raw, prepare(origin, raw, &mut batch)));
+        }
+        batch.taken = Some(self.room.take(bytes + batch.bytes()));
+        let batch = Arc::new(batch);
+        for (offset, raw, event) in events {
+            if !self.covered(event.day, offset) {
+                match event.defect {
                     Some(Defect::Unreadable) => &self.catalog.counters.unreadable,
                     Some(Defect::Data) => &self.catalog.counters.partly,
                     None => &self.catalog.counters.indexed,
                 }
                 .fetch_add(1, Ordering::Relaxed);
-                let apart = prepared.apart.then_some(&**raw);
-                self.sink(prepared.day, offset)?.add(prepared.document, apart)?;
+                let document =
+                    Document { batch: Arc::clone(&batch), fields: event.fields, source: event.source, place: None };
+                self.sink(event.day, offset)?.add(document, event.apart.then_some(&**raw))?;
             }
             self.next = offset + 1;
+        }
+        for sink in &mut self.sinks {
+            sink.flush()?;
         }
         Ok(())
     }
