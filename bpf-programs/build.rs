@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-const PROGRAMS: [&str; 3] = ["cpu_profile", "oom", "waitrate"];
+const PROGRAMS: &[&str] = &["block_io", "cpu_profile", "oom", "waitrate"];
 
 const INSTALL: &str = "install what compiles BPF programs: apt-get install clang llvm libbpf-dev";
 
@@ -22,7 +22,39 @@ struct Layout {
     constants: &'static [&'static str],
 }
 
-const LAYOUTS: [Layout; 8] = [
+const LAYOUTS: &[Layout] = &[
+    Layout {
+        program: "block_io",
+        name: "block_io_user",
+        fields: &["cgroup", "hierarchy", "tgid"],
+        constants: &[
+            "BLOCK_IO_DISKS",
+            "BLOCK_IO_SLOTS",
+            "BLOCK_IO_DIRECTIONS",
+            "BLOCK_IO_PHASES",
+            "BLOCK_IO_USERS_FULL",
+            "BLOCK_IO_FLIGHTS_FULL",
+            "BLOCK_IO_BEGUN_BEFORE",
+            "BLOCK_IO_KERNEL_THREAD",
+            "BLOCK_IO_BEGINS_MADE",
+            "BLOCK_IO_BEGINS_ISSUED",
+            "OWNER_UNIFIED",
+            "OWNER_BLKIO",
+            "OWNER_MEMORY",
+        ],
+    },
+    Layout {
+        program: "block_io",
+        name: "block_io_usage",
+        fields: &["bytes", "requests", "queued", "device", "queued_max", "device_max", "errors", "flags", "comm"],
+        constants: &[],
+    },
+    Layout {
+        program: "block_io",
+        name: "block_io_flight",
+        fields: &["issued", "bytes", "user", "flags", "comm"],
+        constants: &[],
+    },
     Layout {
         program: "cpu_profile",
         name: "cpu_profile_sample",
@@ -86,7 +118,7 @@ const LAYOUTS: [Layout; 8] = [
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=include/kernel.h");
+    println!("cargo::rerun-if-changed=include");
     for name in PROGRAMS {
         let source = format!("{name}/{name}.bpf.c");
         println!("cargo::rerun-if-changed={source}");
@@ -128,7 +160,7 @@ fn run(command: &mut Command) -> Result<(), Box<dyn Error>> {
 
 /// Has the BPF compiler work out the numbers as initial values of constants, and reads them back from its assembly.
 fn layouts(out: &Path) -> Result<String, Box<dyn Error>> {
-    let mut source = String::from("#define AT(s, f) __builtin_offsetof(struct s, f)\n");
+    let mut source = String::from("#define AT(s, f) __builtin_offsetof(struct s, f)\n#include \"include/owner.h\"\n");
     for program in PROGRAMS {
         writeln!(source, "#include \"{program}/{program}.h\"")?;
     }
@@ -138,7 +170,7 @@ fn layouts(out: &Path) -> Result<String, Box<dyn Error>> {
         names.push(name);
         Ok(())
     };
-    for Layout { program, name, fields, constants } in &LAYOUTS {
+    for Layout { program, name, fields, constants } in LAYOUTS {
         let short = name.strip_prefix(&format!("{program}_")).unwrap_or(name).to_uppercase();
         let prefix = format!("{}__{short}", program.to_uppercase());
         define(format!("{prefix}__SIZE"), format!("sizeof(struct {name})"))?;

@@ -103,6 +103,8 @@ struct task_struct {
 	int pid;
 	int tgid;
 	char comm[16];
+	unsigned int flags;
+	struct task_struct *group_leader;
 	unsigned int __state;
 	int on_cpu;
 	struct sched_entity se;
@@ -118,6 +120,9 @@ struct task_struct___before_5_14 {
 };
 
 #pragma clang attribute pop
+
+/* In `flags` of a task, on every kernel: it has no program. */
+#define TASK_KERNEL_THREAD 0x00200000
 
 /* The values differ from kernel to kernel: read them by bpf_core_enum_value. */
 enum cgroup_subsys_id {

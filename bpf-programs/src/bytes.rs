@@ -49,6 +49,14 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A name in the value of a map that is read as words.
+pub(crate) fn comm_of_words([first, second]: [u64; 2]) -> Comm {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&first.to_ne_bytes());
+    bytes[8..].copy_from_slice(&second.to_ne_bytes());
+    Comm(bytes)
+}
+
 /// The name of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Comm([u8; 16]);

@@ -7,6 +7,7 @@
 //! Whoever loads programs opens a [`Kernel`] first: it says in one line what the machine lacks, and gives back the
 //! memory of the parsed BTF when it is dropped.
 
+pub mod block_io;
 pub mod cpu_profile;
 pub mod oom;
 pub mod waitrate;
@@ -14,11 +15,14 @@ pub mod waitrate;
 mod bytes;
 mod heap;
 mod kernel;
+mod object;
+mod owner;
 mod support;
 
 pub use bytes::{BadRecord, Comm};
 pub use heap::release_free_memory;
 pub use kernel::{Error, Kernel};
+pub use owner::{Hierarchy, Owner};
 pub use support::Support;
 
 /// Sizes and offsets as the BPF compiler sees the headers.

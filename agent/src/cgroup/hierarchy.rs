@@ -26,6 +26,7 @@ pub struct Hierarchies {
     pub cpuacct: Option<PathBuf>,
     pub cpuset: Option<PathBuf>,
     pub memory: Option<PathBuf>,
+    pub blkio: Option<PathBuf>,
     /// The version 2 tree, alone or beside version 1.
     pub unified: Option<PathBuf>,
 }
@@ -52,6 +53,7 @@ impl Hierarchies {
                         ("cpuacct", &mut found.cpuacct),
                         ("cpuset", &mut found.cpuset),
                         ("memory", &mut found.memory),
+                        ("blkio", &mut found.blkio),
                     ];
                     for (name, slot) in controllers {
                         if mount.super_options.contains_key(name) {

@@ -1,6 +1,7 @@
 //! The tracers that the agent ships: a folder each, and a line each in [`Shipped`].
 
 pub mod cpuidle;
+pub mod iotracer;
 pub mod memburst;
 pub mod oom;
 
@@ -11,7 +12,12 @@ pub struct Shipped;
 
 impl TracerSet for Shipped {
     fn factories() -> Vec<Factory> {
-        vec![Factory::of::<cpuidle::CpuIdle>(), Factory::of::<memburst::MemBurst>(), Factory::of::<oom::Oom>()]
+        vec![
+            Factory::of::<cpuidle::CpuIdle>(),
+            Factory::of::<iotracer::IoTracer>(),
+            Factory::of::<memburst::MemBurst>(),
+            Factory::of::<oom::Oom>(),
+        ]
     }
 }
 

@@ -13,6 +13,7 @@ async fn agent(include: &str, more: &[(&str, &str)]) -> TestAgent {
         ("tracers.cpuidle.delta_user_threshold", "3"),
         ("tracers.cpuidle.include", include_setting.as_str()),
         ("tracers.memburst.enabled", "false"),
+        ("tracers.iotracer.enabled", "false"),
         ("tracers.oom.enabled", "false"),
     ];
     agent_that_has_looked::<Shipped>(include, &[&settings[..], more].concat()).await

@@ -97,6 +97,7 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
         ("tracers.cpuidle.user_threshold", "50"),
         ("tracers.cpuidle.include", "['^/docker/', '-docker-sentinel$']"),
         ("tracers.memburst.enabled", "false"),
+        ("tracers.iotracer.enabled", "false"),
         ("tracers.oom.enabled", "false"),
     ];
     let test = agent_that_has_looked::<Shipped>("docker", &settings).await;

@@ -15,6 +15,7 @@ async fn a_burst_of_memory_is_told_with_the_process_that_took_it() {
         ("tracers.memburst.dump_process_max_num", "1000"),
         ("tracers.cpuidle.enabled", "false"),
         ("tracers.oom.enabled", "false"),
+        ("tracers.iotracer.enabled", "false"),
     ])
     .await;
     let mut held = Vec::new();

@@ -4,9 +4,12 @@
 
 mod binary;
 mod cpuidle;
+#[path = "../../../bpf-programs/tests/support/mod.rs"]
+mod disks;
 mod docker;
 mod example;
 mod framework;
 mod host_memory;
+mod iotracer;
 mod oom;
 mod support;

@@ -17,9 +17,12 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
             "memory.max"
         }
     };
-    let test =
-        TestAgent::start::<Shipped>(&[("tracers.cpuidle.enabled", "false"), ("tracers.memburst.enabled", "false")])
-            .await;
+    let test = TestAgent::start::<Shipped>(&[
+        ("tracers.cpuidle.enabled", "false"),
+        ("tracers.iotracer.enabled", "false"),
+        ("tracers.memburst.enabled", "false"),
+    ])
+    .await;
     // The kernel lists the link of an attached program with the descriptor that holds it.
     until("the program is attached", || {
         let programs = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();

@@ -7,11 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::{
     Btf, Ebpf,
     maps::{Array, MapData, RingBuf},
-    programs::{BtfTracePoint, ProgramError, TracePoint},
+    programs::{ProgramError, TracePoint},
 };
 
 use super::{OBJECT, Record};
-use crate::{BadRecord, Error, Kernel, Support};
+use crate::{
+    BadRecord, Error, Kernel, Support,
+    object::{attach_btf, take_map},
+};
 
 const PROGRAM: &str = "oom";
 
@@ -49,8 +52,8 @@ impl Watch {
     pub fn attach_by(kernel: &Kernel, hooks: &[Hook]) -> Result<Self, Error> {
         let mut object = kernel.load(PROGRAM, OBJECT, |_| {})?;
         let hook = attach(&mut object, &kernel.btf()?, hooks)?;
-        let ring = take(&mut object, "kills")?;
-        let lost = take(&mut object, "lost")?;
+        let ring = take_map(&mut object, PROGRAM, "kills")?;
+        let lost = take_map(&mut object, PROGRAM, "lost")?;
         Ok(Self { hook, ring, lost, _object: object })
     }
 
@@ -94,20 +97,12 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-fn take<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
-    object: &mut Ebpf,
-    map: &'static str,
-) -> Result<T, Error> {
-    let taken = object.take_map(map).ok_or(Error::NoMap { program: PROGRAM, map })?;
-    T::try_from(taken).map_err(|source| Error::Map { program: PROGRAM, map, source: Box::new(source) })
-}
-
 fn attach(object: &mut Ebpf, btf: &Btf, hooks: &[Hook]) -> Result<Hook, Error> {
     let mut first = None;
     for hook in hooks {
         let attached = match hook {
-            Hook::Task => attach_btf(object, btf, "kill_task"),
-            Hook::Pid => attach_btf(object, btf, "kill_pid"),
+            Hook::Task => attach_btf(object, btf, "kill_task", "mark_victim"),
+            Hook::Pid => attach_btf(object, btf, "kill_pid", "mark_victim"),
             Hook::Classic => attach_classic(object),
         };
         match attached {
@@ -117,13 +112,6 @@ fn attach(object: &mut Ebpf, btf: &Btf, hooks: &[Hook]) -> Result<Hook, Error> {
     }
     let source = first.unwrap_or(ProgramError::NotLoaded);
     Err(Error::Program { program: PROGRAM, source: Box::new(source) })
-}
-
-fn attach_btf(object: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), ProgramError> {
-    let program: &mut BtfTracePoint = object.program_mut(name).ok_or(ProgramError::NotLoaded)?.try_into()?;
-    program.load("mark_victim", btf)?;
-    program.attach()?;
-    Ok(())
 }
 
 fn attach_classic(object: &mut Ebpf) -> Result<(), ProgramError> {

@@ -1,0 +1,68 @@
+//! Real requests of a real disk, seen by the program. They need root.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use galen_bpf::{
+    Support,
+    block_io::{Direction, Phase, Usage, Watch},
+};
+use support::{Cgroup, Disk, Mount, kernel, wait_for};
+
+const BYTES: u64 = 16 << 20;
+
+fn watch(disk: &Disk) -> Watch {
+    Watch::attach(&kernel(), &[disk.number()]).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+fn usage_of(watch: &Watch, pid: u32) -> Option<Usage> {
+    // A kernel that does not tell the process leaves the container.
+    let pid = (watch.support() == Support::Full).then_some(pid);
+    watch.usage().into_iter().find(|usage| usage.user.pid == pid && usage.totals(Direction::Write).requests > 0)
+}
+
+#[test]
+fn direct_writes_are_counted_to_the_byte_and_charged_to_process_and_cgroup() {
+    let (disk, cgroup) = (Disk::create(BYTES), Cgroup::create());
+    let watch = watch(&disk);
+    let pid = cgroup.run(&format!("exec dd if=/dev/zero of={} bs=1M count=16 oflag=direct", disk.path()));
+    let usage = usage_of(&watch, pid).unwrap_or_else(|| panic!("{:?}", watch.usage()));
+    let written = usage.totals(Direction::Write);
+    assert_eq!(written.bytes, BYTES);
+    assert_eq!(usage.user.owner, Some(cgroup.owner()));
+    assert_eq!(usage.user.comm.text(), "dd");
+    assert!(!usage.user.is_kernel_thread && usage.errors == 0);
+    assert!(written.device > written.device_max && !written.device_max.is_zero(), "{written:?}");
+    let histograms = watch.histograms();
+    for phase in Phase::ALL {
+        let counted: u64 = histograms.slots(Direction::Write, phase).iter().sum();
+        assert!(counted >= written.requests, "{phase:?}: {counted} of {written:?}");
+    }
+    assert_eq!((watch.lost().users_full, watch.lost().flights_full), (0, 0));
+    assert_eq!(watch.flights(), []);
+}
+
+#[test]
+fn disks_that_are_not_watched_are_not_counted() {
+    let (watched, other, cgroup) = (Disk::create(BYTES), Disk::create(BYTES), Cgroup::create());
+    let watch = watch(&watched);
+    cgroup.run(&format!("exec dd if=/dev/zero of={} bs=1M count=4 oflag=direct", other.path()));
+    assert_eq!(watch.usage(), []);
+}
+
+#[test]
+fn what_a_thread_of_the_kernel_writes_back_is_charged_to_the_container_that_dirtied_it() {
+    let (mount, cgroup) = (Mount::create(64 << 20), Cgroup::create());
+    let watch = watch(&mount.disk);
+    cgroup.run(&format!("exec dd if=/dev/zero of={}/file bs=1M count=16", mount.path.path().display()));
+    // Not by `fsync`, which writes in the name of the caller.
+    support::run("sync", &[]);
+    let owners = [Some(cgroup.owner()), Some(cgroup.memory_owner())];
+    let written = wait_for("all is written back", || {
+        let all = watch.usage();
+        let of_container = all.iter().filter(|usage| owners.contains(&usage.user.owner) && usage.user.is_kernel_thread);
+        let bytes: u64 = of_container.map(|usage| usage.totals(Direction::Write).bytes).sum();
+        (bytes >= BYTES).then_some(bytes)
+    });
+    assert_eq!(written, BYTES);
+}

@@ -1,0 +1,193 @@
+//! Disks and cgroups that clean up after themselves.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use galen_bpf::{Hierarchy, Kernel, Owner};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) fn kernel() -> Kernel {
+    Kernel::open().unwrap_or_else(|error| panic!("{}", error.reason()))
+}
+
+/// What a command says; it has to succeed.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A loop device on a file of its own.
+pub(crate) struct Disk {
+    pub(crate) device: PathBuf,
+    file: tempfile::NamedTempFile,
+}
+
+impl Disk {
+    pub(crate) fn create(bytes: u64) -> Self {
+        let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        file.as_file().set_len(bytes).unwrap();
+        let path = file.path().to_str().unwrap();
+        let device = run("losetup", &["--find", "--show", "--direct-io=on", path]).into();
+        Self { device, file }
+    }
+
+    /// As the kernel packs it.
+    pub(crate) fn number(&self) -> u32 {
+        let device = fs::metadata(&self.device).unwrap().rdev();
+        rustix::fs::major(device) << 20 | rustix::fs::minor(device)
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.device.to_str().unwrap()
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.device).status();
+    }
+}
+
+/// A file system on a disk, mounted.
+pub(crate) struct Mount {
+    pub(crate) path: tempfile::TempDir,
+    pub(crate) disk: Disk,
+}
+
+impl Mount {
+    pub(crate) fn create(bytes: u64) -> Self {
+        let disk = Disk::create(bytes);
+        run("mkfs.ext4", &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", disk.path()]);
+        let path = tempfile::tempdir().unwrap();
+        run("mount", &[disk.path(), path.path().to_str().unwrap()]);
+        Self { path, disk }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path.path()).status();
+    }
+}
+
+/// A cgroup in the hierarchy that accounts block IO, and in that of memory.
+pub(crate) struct Cgroup {
+    directories: Vec<PathBuf>,
+    hierarchy: Hierarchy,
+}
+
+impl Cgroup {
+    pub(crate) fn create() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = |kind: &str, option: &str| {
+            mounts.lines().find_map(|line| {
+                let fields: Vec<_> = line.split(' ').collect();
+                let fits = fields[2] == kind && (option.is_empty() || fields[3].split(',').any(|has| has == option));
+                fits.then(|| PathBuf::from(fields[1]))
+            })
+        };
+        let (roots, hierarchy) = match mount("cgroup", "blkio") {
+            Some(root) => (vec![Some(root), mount("cgroup", "memory")], Hierarchy::Blkio),
+            None => (vec![mount("cgroup2", "")], Hierarchy::Unified),
+        };
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("galen-test-{}-{number}", std::process::id());
+        let directories: Vec<_> = roots.into_iter().flatten().map(|root: PathBuf| root.join(&name)).collect();
+        for directory in &directories {
+            if hierarchy == Hierarchy::Unified {
+                let _ = fs::write(directory.with_file_name("cgroup.subtree_control"), "+io +memory");
+            }
+            fs::create_dir(directory).unwrap_or_else(|error| panic!("{} (root?): {error}", directory.display()));
+        }
+        Self { directories, hierarchy }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        Owner { hierarchy: self.hierarchy, cgroup: fs::metadata(&self.directories[0]).unwrap().ino() }
+    }
+
+    /// The same in the hierarchy of memory.
+    pub(crate) fn memory_owner(&self) -> Owner {
+        let last = self.directories.last().unwrap();
+        let hierarchy = if self.hierarchy == Hierarchy::Unified { Hierarchy::Unified } else { Hierarchy::Memory };
+        Owner { hierarchy, cgroup: fs::metadata(last).unwrap().ino() }
+    }
+
+    /// Below the root of its hierarchy.
+    pub(crate) fn path(&self) -> String {
+        format!("/{}", self.directories[0].file_name().unwrap().to_str().unwrap())
+    }
+
+    /// Where there is such a file.
+    pub(crate) fn set(&self, file: &str, value: &str) {
+        for directory in self.directories.iter().filter(|directory| directory.join(file).exists()) {
+            fs::write(directory.join(file), value).unwrap();
+        }
+    }
+
+    pub(crate) fn start(&self, script: &str) -> Process {
+        let join: String = self
+            .directories
+            .iter()
+            .map(|directory| format!("echo $$ > {}/cgroup.procs; ", directory.display()))
+            .collect();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{join} {script}")]).stdin(Stdio::null()).stdout(Stdio::null());
+        Process(command.stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    /// The id of the process, which has succeeded. `script` ends with an `exec`.
+    pub(crate) fn run(&self, script: &str) -> u32 {
+        let mut process = self.start(script);
+        let status = process.0.wait().unwrap();
+        assert!(status.success(), "{script}: {status}");
+        process.0.id()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for directory in &self.directories {
+            while fs::remove_dir(directory).is_err() && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `done` gives something.
+pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = done() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
