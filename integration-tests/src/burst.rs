@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use galen_runtime::Span;
 
+pub use crate::workload::HOT_FUNCTION;
 use crate::{
     cgroup::Cgroup,
     process::{Process, program},
 };
-
-/// The function in which the child spins.
-pub const HOT_FUNCTION: &str = "galen_test_hot_function";
 
 pub struct Burst {
     // Before the cgroup, which can be removed only when it is empty.
@@ -22,10 +21,11 @@ impl Burst {
     /// Begins to spin on `threads` threads in the new CPU cgroup `path`, for `length` at most.
     pub fn start(path: &str, threads: usize, length: Duration, log: std::path::PathBuf) -> Result<Self> {
         let cgroup = Cgroup::cpu(path)?;
-        let mut arguments = vec![format!("--threads={threads}"), format!("--seconds={}", length.as_secs_f64())];
+        let mut arguments = vec![format!("--lasts={}", Span(length))];
         arguments.extend(cgroup.folders.iter().map(|folder| format!("--cgroup={}", folder.display())));
+        arguments.extend(["spin".to_owned(), format!("--threads={threads}")]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let process = Process::start(&program("galen-test-burst")?, &arguments, log)?;
+        let process = Process::start(&program("galen-fault")?, &arguments, log)?;
         Ok(Self { _process: process, cgroup })
     }
 }

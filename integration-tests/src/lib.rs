@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod burst;
 pub mod cgroup;
+pub mod faults;
 pub mod fleet;
 pub mod flood;
 pub mod oracle;
@@ -13,3 +14,4 @@ pub mod query;
 pub mod root;
 pub mod tmpfs;
 pub mod wait;
+pub mod workload;

@@ -1,6 +1,7 @@
 //! The project's own chores, as `cargo xtask <chore>`. Each prints what is wrong and exits with 1.
 
 mod docs;
+mod faults;
 mod licences;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +21,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Let the faults of the catalogue happen on this machine and score what the agent tells of them. Needs root.
+    Faults {
+        /// As for `galen-faults`: parts of names, `--core`, `--list`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check the licences of all dependencies against deny.toml.
     Licences,
 }
@@ -27,6 +34,7 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Docs { check } => docs::run(check),
+        Chore::Faults { arguments } => faults::run(&arguments),
         Chore::Licences => licences::run(),
     }
 }

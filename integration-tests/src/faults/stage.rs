@@ -1,0 +1,118 @@
+//! Where a case happens: its cgroups, its directory and its loads, gone with the handle.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::{Case, Load};
+use crate::{
+    cgroup::Cgroup,
+    process::{Process, program},
+};
+
+pub(super) struct Stage {
+    /// Path of the cgroup that holds all others.
+    pub(super) root: String,
+    dir: TempDir,
+    /// By their place in the case. Before the cgroups, which can be removed only when they are empty.
+    loads: Vec<Option<Running>>,
+    /// Children first, so that they are removed first.
+    cgroups: Vec<(String, Cgroup)>,
+}
+
+struct Running {
+    began: i64,
+    process: Process,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) instant: Instant,
+    pub(super) unix_nanos: i64,
+}
+
+impl Moment {
+    pub(super) fn now() -> Result<Self> {
+        let unix_nanos = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos().try_into()?;
+        Ok(Self { instant: Instant::now(), unix_nanos })
+    }
+}
+
+impl Stage {
+    pub(super) fn set(case: &Case) -> Result<Self> {
+        let root = format!("/galen-fault-{}-{}", std::process::id(), case.name);
+        let loads = case.loads.iter().map(|_| None).collect();
+        let mut stage = Self { root: root.clone(), dir: tempfile::tempdir()?, loads, cgroups: Vec::new() };
+        if !case.cgroups.is_empty() {
+            let cgroup = Cgroup::everywhere(&root)?;
+            // What a case may use it gets, however busy the machine is.
+            cgroup.prefer()?;
+            stage.cgroups.insert(0, (String::new(), cgroup));
+        }
+        // The map is in order, so that parents come before their children.
+        for (name, limits) in &case.cgroups {
+            let cgroup = Cgroup::everywhere(&format!("{root}/{name}"))?;
+            if let Some(cpus) = limits.cpus {
+                cgroup.limit_cpus(cpus)?;
+            }
+            if let Some(memory) = limits.memory {
+                cgroup.limit_memory(memory.0)?;
+            }
+            stage.cgroups.insert(0, (name.clone(), cgroup));
+        }
+        Ok(stage)
+    }
+
+    /// Begins what is due `since` the case began, and removes cgroups that are to vanish with their loads.
+    pub(super) fn go_on(&mut self, case: &Case, since: Duration) -> Result<()> {
+        for (place, load) in case.loads.iter().enumerate() {
+            if self.loads[place].is_none() && since >= load.after.0 {
+                let (began, process) = (Moment::now()?.unix_nanos, self.launch(case, load)?);
+                self.loads[place] = Some(Running { began, process });
+            }
+        }
+        for (name, _) in case.cgroups.iter().filter(|(_, limits)| limits.vanishes) {
+            let of_it = case.loads.iter().zip(&mut self.loads).filter(|(load, _)| load.cgroup.as_ref() == Some(name));
+            let mut ended = true;
+            for (_, running) in of_it {
+                ended &= match running {
+                    Some(running) => running.process.ended()?.is_some(),
+                    None => false,
+                };
+            }
+            if ended {
+                self.cgroups.retain(|(known, _)| known != name);
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&self, case: &Case, load: &Load) -> Result<Process> {
+        let mut arguments = vec![format!("--lasts={}", load.lasts.unwrap_or(case.lasts))];
+        if let Some(name) = &load.cgroup {
+            let (_, cgroup) = self.cgroups.iter().find(|(known, _)| known == name).context("the cgroup is gone")?;
+            arguments.extend(cgroup.folders.iter().map(|folder| format!("--cgroup={}", folder.display())));
+        }
+        let dir = self.dir.path().display().to_string();
+        arguments.extend(load.does.iter().map(|argument| argument.replace("{dir}", &dir)));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Process::start(&program("galen-fault")?, &arguments, self.dir.path().join("load.log"))
+    }
+
+    /// When a load began, in nanoseconds since 1970-01-01 UTC.
+    pub(super) fn began(&self, load: usize) -> Result<i64> {
+        let running = self.loads.get(load).and_then(Option::as_ref);
+        Ok(running.with_context(|| format!("load {load} has not begun"))?.began)
+    }
+
+    /// Path of a cgroup by its name, as events have it.
+    pub(super) fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.root)
+    }
+
+    /// `text` with `{root}` replaced by the path of the case's cgroup.
+    pub(super) fn expand(&self, text: &str) -> String {
+        text.replace("{root}", &self.root)
+    }
+}

@@ -1,0 +1,68 @@
+//! Memory that grows and is held: anonymous, shared, or the page cache of a file.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use galen_runtime::Size;
+
+const STEP: usize = 1 << 20;
+
+#[derive(Args)]
+pub(super) struct Grow {
+    #[arg(long)]
+    bytes: Size,
+    /// Spread over this time; none: as fast as it goes.
+    #[arg(long, default_value_t = 0.0)]
+    over_seconds: f64,
+    #[arg(long, value_enum, default_value = "anon")]
+    kind: Kind,
+    /// Where the file lies: on a disk for `file`, in a tmpfs for `shmem`.
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Kind {
+    Anon,
+    File,
+    Shmem,
+}
+
+impl Grow {
+    pub(super) fn run(self, lasts: Duration) -> Result<()> {
+        let start = Instant::now();
+        let steps = usize::try_from(self.bytes.0)?.div_ceil(STEP);
+        let pause = Duration::from_secs_f64(self.over_seconds / steps.max(1) as f64);
+        let mut held = Vec::new();
+        let mut file = match (self.kind, &self.file) {
+            (Kind::Anon, _) => None,
+            (_, Some(path)) => Some(File::options().create(true).truncate(true).read(true).write(true).open(path)?),
+            (_, None) => anyhow::bail!("--file is needed"),
+        };
+        for _ in 0..steps {
+            match &mut file {
+                Some(file) => file.write_all(&[1; STEP]).context("failed to write")?,
+                // Written to, so that each page is there.
+                None => held.push(vec![1_u8; STEP]),
+            }
+            thread::sleep(pause);
+        }
+        if let (Kind::File, Some(path)) = (self.kind, &self.file) {
+            let mut read = Vec::new();
+            File::open(path)?.take(STEP as u64).read_to_end(&mut read)?;
+        }
+        thread::sleep(lasts.saturating_sub(start.elapsed()));
+        std::hint::black_box(&held);
+        if let Some(path) = self.file {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
