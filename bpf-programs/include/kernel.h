@@ -119,6 +119,11 @@ struct task_struct___before_5_14 {
 	long state;
 };
 
+/* A timer, of which only what it calls tells its kind. */
+struct hrtimer {
+	void *function;
+};
+
 #pragma clang attribute pop
 
 /* In `flags` of a task, on every kernel: it has no program. */
