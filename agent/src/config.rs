@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     budget::Bounds,
-    containers,
     recorder::Limits,
     tracer::{Sections, TracerSet},
     tracers::Shipped,
@@ -42,8 +41,8 @@ pub struct Config<S: TracerSet = Shipped> {
     pub records: Records,
     /// What captures may cost.
     pub budget: Budget,
-    /// Who is asked what a container is, and which containers events are wanted of.
-    pub containers: containers::Raw,
+    /// Where containers are described.
+    pub containers: ContainerSources,
     /// What is watched for.
     pub tracers: Sections<S>,
     /// The agent's own log, on standard error.
@@ -110,6 +109,13 @@ pub struct Budget {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+pub struct ContainerSources {
+    /// Socket of docker's API.
+    pub docker_socket: PathBuf,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `text` or `json`.
     pub format: LogFormat,
@@ -128,7 +134,7 @@ impl<S: TracerSet> Default for Config<S> {
             buffer: Buffer::default(),
             records: Records::default(),
             budget: Budget::default(),
-            containers: containers::Raw::default(),
+            containers: ContainerSources::default(),
             tracers: Sections::default(),
             log: Log::default(),
         }
@@ -176,6 +182,12 @@ impl Default for Budget {
     }
 }
 
+impl Default for ContainerSources {
+    fn default() -> Self {
+        Self { docker_socket: "/var/run/docker.sock".into() }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::default(), filter: "info".into() }
@@ -192,8 +204,6 @@ pub enum Invalid {
     NodeName(usize),
     #[error("`aggregator.endpoint`")]
     Endpoint(#[source] galen_runtime::endpoint::Error),
-    #[error("`[containers]`: {0}")]
-    Containers(#[from] containers::Invalid),
     #[error("`log.filter`")]
     Filter(#[source] galen_runtime::telemetry::Error),
     #[error("`{key}` must not be zero")]
@@ -206,7 +216,6 @@ pub struct Settings<S: TracerSet = Shipped> {
     pub(crate) config: Config<S>,
     pub(crate) node: String,
     pub(crate) endpoint: Endpoint,
-    pub(crate) containers: containers::Settings,
 }
 
 impl<S: TracerSet> Settings<S> {
@@ -271,7 +280,6 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
             return Err(Invalid::NodeName(node.len()));
         }
         let endpoint = config.aggregator.endpoint.parse().map_err(Invalid::Endpoint)?;
-        let containers = config.containers.clone().try_into()?;
         galen_runtime::telemetry::check_filter(&config.log.filter).map_err(Invalid::Filter)?;
         let sizes = [
             ("buffer.max_bytes", config.buffer.max_bytes),
@@ -282,7 +290,7 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         ];
         match sizes.iter().find(|(_, size)| size.0 == 0) {
             Some((key, _)) => Err(Invalid::Zero { key }),
-            None => Ok(Self { config, node, endpoint, containers }),
+            None => Ok(Self { config, node, endpoint }),
         }
     }
 }

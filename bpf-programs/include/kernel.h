@@ -72,6 +72,12 @@ struct rq {
 	/* Nanoseconds, brought up to date by the scheduler before it decides anything. */
 	__u64 clock;
 	int cpu;
+	unsigned int nr_uninterruptible;
+};
+
+/* From 6.16. */
+struct rq___6_16 {
+	unsigned long nr_uninterruptible;
 };
 
 /* The part of a run queue that one group has on one CPU. */
@@ -92,10 +98,17 @@ struct cfs_rq___before_5_19 {
 
 struct sched_entity {
 	struct cfs_rq *cfs_rq;
+	__u64 sum_exec_runtime;
+	__u64 prev_sum_exec_runtime;
+};
+
+struct sched_info {
+	unsigned long long last_arrival;
 };
 
 struct task_group {
 	struct cgroup_subsys_state css;
+	/* One for each CPU. */
 	struct cfs_rq **cfs_rq;
 };
 
@@ -107,7 +120,10 @@ struct task_struct {
 	struct task_struct *group_leader;
 	unsigned int __state;
 	int on_cpu;
+	int prio;
+	unsigned int in_iowait : 1;
 	struct sched_entity se;
+	struct sched_info sched_info;
 	struct task_group *sched_task_group;
 	struct mm_struct *mm;
 	struct css_set *cgroups;
@@ -119,9 +135,16 @@ struct task_struct___before_5_14 {
 	long state;
 };
 
-/* A timer, of which only what it calls tells its kind. */
-struct hrtimer {
-	void *function;
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 seq_num;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 #pragma clang attribute pop

@@ -52,6 +52,14 @@ pub enum Error {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    #[error("cannot read what BPF program `{program}` writes")]
+    Read {
+        program: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Record(#[from] crate::BadRecord),
     #[error("cannot open perf events: kernel.perf_event_paranoid is {level} and CAP_PERFMON is missing")]
     Paranoid {
         level: String,
@@ -160,10 +168,7 @@ impl Kernel {
     }
 
     /// The kernel's BTF, which programs of some kinds need to be loaded.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn btf(&self) -> Result<Btf, Error> {
+    pub(crate) fn btf(&self) -> Result<Btf, Error> {
         Btf::from_sys_fs().map_err(Error::BadBtf)
     }
 }

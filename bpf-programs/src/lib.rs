@@ -9,8 +9,8 @@
 
 pub mod block_io;
 pub mod cpu_profile;
-pub mod flight;
 pub mod oom;
+pub mod tasks;
 pub mod waitrate;
 
 mod bytes;

@@ -5,11 +5,20 @@
 //! is not below it. Writing the file costs the kernel some 45 ms, which no reader can avoid.
 
 use std::{
+    collections::HashMap,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{BufRead, BufReader},
 };
 
 const KALLSYMS: &str = "/proc/kallsyms";
+
+/// The functions that the addresses are in; what no function has is left out. It reads a file of some megabytes.
+pub fn functions(mut addresses: Vec<u64>) -> HashMap<u64, String> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    let names = names(&addresses);
+    addresses.into_iter().zip(names).filter_map(|(address, name)| Some((address, name?))).collect()
+}
 
 /// `addresses` in ascending order; the result is in the same order. An address that no function has is `None`.
 pub(crate) fn names(addresses: &[u64]) -> Vec<Option<String>> {
@@ -32,45 +41,31 @@ struct Candidate {
     name: Vec<u8>,
 }
 
-/// Shows each symbol of the running kernel: address, kind, and `name` or `name\t[module]`.
-pub(crate) fn each_kernel_symbol(see: impl FnMut(u64, u8, &[u8])) -> io::Result<()> {
-    each(BufReader::with_capacity(1 << 16, File::open(KALLSYMS)?), see)
-}
-
-fn each(mut symbols: impl BufRead, mut see: impl FnMut(u64, u8, &[u8])) -> io::Result<()> {
-    let mut line = Vec::with_capacity(256);
-    loop {
-        line.clear();
-        if symbols.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        if let Some((address, kind, name)) = parse(&line) {
-            see(address, kind, name);
-        }
-    }
-}
-
-fn resolve(symbols: impl BufRead, addresses: &[u64]) -> Vec<Option<String>> {
+fn resolve(mut symbols: impl BufRead, addresses: &[u64]) -> Vec<Option<String>> {
     let mut best = vec![Candidate::default(); addresses.len()];
     // What lies behind the text of the kernel (modules aside) is freed init code, trampolines and BPF programs.
     let mut end_of_text = u64::MAX;
-    let read = each(symbols, |address, kind, name| {
+    let mut line = Vec::with_capacity(256);
+    loop {
+        line.clear();
+        match symbols.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        let Some((address, kind, name)) = parse(&line) else { continue };
         if name == b"_etext" {
             end_of_text = address;
         }
         if !matches!(kind, b't' | b'T' | b'w' | b'W') {
-            return;
+            continue;
         }
         let at = addresses.partition_point(|wanted| *wanted < address);
-        let Some(best) = best.get_mut(at) else { return };
+        let Some(best) = best.get_mut(at) else { continue };
         if address > best.address {
             best.address = address;
             best.name.clear();
             best.name.extend_from_slice(name);
         }
-    });
-    if let Err(error) = read {
-        tracing::warn!(%error, "{KALLSYMS} broke off: kernel functions may have no names");
     }
 
     let mut nearest = Candidate::default();

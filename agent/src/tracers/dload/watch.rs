@@ -1,0 +1,162 @@
+//! When to look at the tasks, and whose load is over the threshold.
+//!
+//! Each second the kernel is asked how many tasks are in uninterruptible sleep (some 10 µs). Only if there are any are
+//! they looked at one by one, which is to know whose they are: each second while there are more than the threshold, as
+//! no load can cross it otherwise, and each `interval` while there are fewer. A look that took long is not repeated before
+//! a hundred times as long has passed, so that looking never takes more than a hundredth of a CPU.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    crowd::Crowd,
+    load::{Count, HOST, Loads},
+    owners::Owners,
+    settings::Settings,
+    source::{Begun, Source, States},
+};
+use crate::{cgroup::is_below, containers::Containers, tracer::BoxError};
+
+/// A look takes no more than the reciprocal of this of a CPU.
+const REST: u32 = 100;
+
+pub(super) struct Watch {
+    settings: Settings,
+    source: Source,
+    owners: Owners,
+    loads: Loads,
+    /// When it is looked again in any case, and before when it is not.
+    next: Duration,
+    rest_until: Duration,
+    told_skipped: bool,
+}
+
+/// An entity over the threshold.
+#[derive(Debug, Clone)]
+pub(super) struct Over {
+    pub path: Arc<str>,
+    pub load: f64,
+    pub count: Count,
+}
+
+impl Watch {
+    pub(super) fn new(settings: Settings, source: Source, containers: Containers) -> Self {
+        Self {
+            loads: Loads::new(settings.average_over),
+            owners: Owners::new(containers),
+            settings,
+            source,
+            next: Duration::ZERO,
+            rest_until: Duration::ZERO,
+            told_skipped: false,
+        }
+    }
+
+    /// Begins a look, if one is due; else brings the loads to `now`.
+    pub(super) fn begin(&mut self, now: Duration) -> Result<Option<Begun>, BoxError> {
+        let begun = self.source.begin()?;
+        let total = begun.total();
+        if let Some(total) = total {
+            self.loads.bounded_by(total);
+        }
+        let many = total.is_some_and(|total| f64::from(total) > self.settings.threshold);
+        let due = total != Some(0) && (many || now >= self.next) && now >= self.rest_until;
+        if due {
+            return Ok(Some(begun));
+        }
+        self.loads.advance(now);
+        Ok(None)
+    }
+
+    /// Goes on with a look, and brings the loads to `now`. It blocks for as long as the look takes.
+    pub(super) fn look(&mut self, begun: Begun, now: Duration) -> Result<(Crowd, Vec<Over>), BoxError> {
+        let before = cpu_time();
+        let crowd = self.source.look(begun, now, &mut self.owners)?;
+        self.rest_until = now + cpu_time().saturating_sub(before) * REST;
+        self.next = now + self.settings.interval;
+        let counts = crowd.counts();
+        self.loads.seen(&counts);
+        self.loads.advance(now);
+        self.tell_skipped();
+        let over = self.loads.all().filter(|(_, load)| *load > self.settings.threshold);
+        let over = over.filter_map(|(path, load)| {
+            // Once its tasks have gone, a load is no news.
+            let count = counts.get(path).copied().filter(|count| count.blocked > 0)?;
+            Some(Over { path: Arc::clone(path), load, count })
+        });
+        Ok((crowd, blame(over.collect())))
+    }
+
+    pub(super) fn states(&mut self, of: &[Arc<str>]) -> Result<Option<HashMap<Arc<str>, States>>, BoxError> {
+        self.source.states(of, &mut self.owners)
+    }
+
+    /// The highest load of all.
+    pub(super) fn highest(&self) -> f64 {
+        self.loads.all().map(|(_, load)| load).fold(0.0, f64::max)
+    }
+
+    /// Once: a machine with more entities than there is room for stays one.
+    fn tell_skipped(&mut self) {
+        if self.loads.skipped() > 0 && !self.told_skipped {
+            self.told_skipped = true;
+            tracing::warn!("tasks wait in more cgroups than are followed: some count for the host only");
+        }
+    }
+}
+
+/// Leaves out those of whose load at least half is that of others, below them, that are told; the highest load first.
+fn blame(mut over: Vec<Over>) -> Vec<Over> {
+    // Those below come before those above them.
+    over.sort_by_key(|over| std::cmp::Reverse(depth(&over.path)));
+    let mut told: Vec<Over> = Vec::new();
+    for candidate in over {
+        let below: Vec<&Over> = told.iter().filter(|other| is_below(&other.path, &candidate.path)).collect();
+        let outermost = below.iter().filter(|one| !below.iter().any(|other| is_below(&one.path, &other.path)));
+        let explained: f64 = outermost.map(|over| over.load).sum();
+        if explained * 2.0 < candidate.load {
+            told.push(candidate);
+        }
+    }
+    told.sort_by(|a, b| b.load.total_cmp(&a.load));
+    told
+}
+
+fn depth(path: &str) -> usize {
+    if path == HOST { 0 } else { path.matches('/').count() }
+}
+
+/// Of this thread.
+pub(super) fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blamed(over: &[(&str, f64)]) -> Vec<String> {
+        let over = over.iter().map(|(path, load)| Over { path: (*path).into(), load: *load, count: Count::default() });
+        blame(over.collect()).into_iter().map(|over| over.path.to_string()).collect()
+    }
+
+    #[test]
+    fn who_is_over_because_of_those_below_is_not_told() {
+        assert_eq!(blamed(&[("/", 9.0), ("/a", 8.0), ("/a/b", 7.0)]), ["/a/b"]);
+        assert_eq!(blamed(&[("/", 20.0), ("/a", 6.0), ("/c", 7.0)]), ["/c", "/a"]);
+    }
+
+    #[test]
+    fn who_has_more_of_its_own_is_told_beside_them() {
+        assert_eq!(blamed(&[("/", 40.0), ("/a", 6.0)]), ["/", "/a"]);
+        // What is told of /a/b is a part of what is told of /a.
+        assert_eq!(blamed(&[("/", 29.0), ("/a", 14.0), ("/a/b", 6.0)]), ["/", "/a", "/a/b"]);
+    }
+
+    #[test]
+    fn many_below_the_threshold_are_the_hosts() {
+        assert_eq!(blamed(&[("/", 80.0)]), ["/"]);
+    }
+}
