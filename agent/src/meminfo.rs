@@ -4,6 +4,8 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use serde::Serialize;
 
+use crate::cgroup::MemoryUse;
+
 const READ: usize = 4096;
 
 /// What of it is told, in bytes.
@@ -16,10 +18,14 @@ pub struct Memory {
     pub inactive_anon_bytes: u64,
     pub swap_total_bytes: u64,
     pub swap_free_bytes: u64,
+    /// What it is used for: anonymous pages, page cache of files, shared memory and tmpfs.
+    #[serde(flatten)]
+    pub used: MemoryUse,
 }
 
 impl Memory {
-    pub fn anon_bytes(&self) -> u64 {
+    /// What cannot be given back without swap: anonymous and shared memory.
+    pub fn unreclaimable_bytes(&self) -> u64 {
         self.active_anon_bytes + self.inactive_anon_bytes
     }
 
@@ -37,6 +43,11 @@ impl Memory {
             inactive_anon_bytes: value("Inactive(anon)")?,
             swap_total_bytes: value("SwapTotal").unwrap_or(0),
             swap_free_bytes: value("SwapFree").unwrap_or(0),
+            used: MemoryUse {
+                anon_bytes: value("AnonPages")?,
+                file_bytes: (value("Cached")? + value("Buffers")?).saturating_sub(value("Shmem")?),
+                shmem_bytes: value("Shmem")?,
+            },
         })
     }
 }
@@ -65,13 +76,15 @@ mod tests {
     #[test]
     fn this_machine_has_memory() {
         let memory = Meminfo::open("/proc/meminfo").unwrap().read().unwrap();
-        assert!(memory.total_bytes > memory.free_bytes && memory.anon_bytes() > 0);
+        assert!(memory.total_bytes > memory.free_bytes && memory.unreclaimable_bytes() > 0);
     }
 
     #[test]
     fn text_without_a_value_is_refused() {
-        let text = "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\nActive(anon): 3 kB\nInactive(anon): 4 kB\n";
-        assert_eq!(Memory::parse(text).unwrap().anon_bytes(), 7 * 1024);
+        let text = "MemTotal: 100 kB\nMemFree: 1 kB\nMemAvailable: 2 kB\nBuffers: 1 kB\nCached: 9 kB\nActive(anon): 3 kB\n\
+            Inactive(anon): 4 kB\nAnonPages: 5 kB\nShmem: 2 kB\n";
+        assert_eq!(Memory::parse(text).unwrap().unreclaimable_bytes(), 7 * 1024);
+        assert_eq!(Memory::parse(text).unwrap().used.file_bytes, 8 * 1024);
         assert_eq!(Memory::parse(&text.replace("Active(anon): 3 kB\n", "")), None);
         assert_eq!(Memory::parse(&text.replace("MemTotal: 100 kB", "MemTotal: x kB")), None);
     }

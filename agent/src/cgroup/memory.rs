@@ -39,18 +39,27 @@ impl MemoryCounters {
             Version::V1 => Self {
                 current_bytes: number("memory.usage_in_bytes"),
                 peak_bytes: number("memory.max_usage_in_bytes"),
-                max_bytes: number("memory.limit_in_bytes").filter(|limit| *limit < UNLIMITED_V1),
+                max_bytes: limit(cgroup, version),
                 limit_hits: number("memory.failcnt"),
                 oom_kills: keyed("memory.oom_control", "oom_kill"),
             },
             Version::V2 => Self {
                 current_bytes: number("memory.current"),
                 peak_bytes: number("memory.peak"),
-                max_bytes: number("memory.max"),
+                max_bytes: limit(cgroup, version),
                 limit_hits: keyed("memory.events", "max"),
                 oom_kills: keyed("memory.events", "oom_kill"),
             },
         })
+    }
+}
+
+/// The limit of a cgroup itself, in bytes; `None` if there is none.
+pub(super) fn limit(cgroup: &Path, version: Version) -> Option<u64> {
+    let number = |file: &str| text(cgroup, file)?.trim().parse::<u64>().ok();
+    match version {
+        Version::V1 => number("memory.limit_in_bytes").filter(|limit| *limit < UNLIMITED_V1),
+        Version::V2 => number("memory.max"),
     }
 }
 

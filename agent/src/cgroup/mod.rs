@@ -11,12 +11,14 @@
 mod capacity;
 mod hierarchy;
 mod memory;
+mod memory_use;
 mod tree;
 mod usage;
 
 pub use capacity::{Capacity, parse_cpu_list};
 pub use hierarchy::{Hierarchies, Version};
 pub use memory::MemoryCounters;
+pub use memory_use::{MemoryMeter, MemoryUse, memory_limit};
 pub use tree::{Change, Tree};
 pub use usage::{Meter, Usage};
 

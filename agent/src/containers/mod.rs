@@ -7,6 +7,7 @@
 
 mod docker;
 mod systemd;
+mod workloads;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 
 pub use docker::Docker;
 pub use systemd::Systemd;
+pub use workloads::{Change, Workloads};
 
 use crate::cgroup::ancestry;
 

@@ -10,7 +10,7 @@ mod dload;
 mod docker;
 mod example;
 mod framework;
-mod host_memory;
 mod iotracer;
+mod memburst;
 mod oom;
 mod support;

@@ -1,7 +1,7 @@
-use galen_agent::{cgroup::Version, tracers::Shipped};
+use galen_agent::tracers::Shipped;
 use galen_proto::v1::{EventKind, Severity};
 
-use crate::support::{Cgroup, TestAgent, data, hierarchies, until};
+use crate::support::{Cgroup, TestAgent, data, hierarchies, memory_limit_file, until};
 
 #[tokio::test]
 async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_is_gone() {
@@ -10,13 +10,7 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
         eprintln!("SKIPPED: no memory controller is mounted on this machine");
         return;
     };
-    let limit = match version {
-        Version::V1 => "memory.limit_in_bytes",
-        Version::V2 => {
-            std::fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
-            "memory.max"
-        }
-    };
+    let limit = memory_limit_file(version, root);
     let test = TestAgent::start::<Shipped>(&[
         ("tracers.cpuidle.enabled", "false"),
         ("tracers.iotracer.enabled", "false"),

@@ -184,6 +184,17 @@ pub(crate) fn hierarchies() -> Hierarchies {
 }
 
 /// The roots in which a cgroup of this version has to be to be accounted and limited; says so if there are none.
+/// The file that limits memory, handed down to the root's children.
+pub(crate) fn memory_limit_file(version: Version, root: &Path) -> &'static str {
+    match version {
+        Version::V1 => "memory.limit_in_bytes",
+        Version::V2 => {
+            std::fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
+            "memory.max"
+        }
+    }
+}
+
 pub(crate) fn cpu_roots(version: Version) -> Option<Vec<PathBuf>> {
     let hierarchies = hierarchies();
     let roots: Vec<PathBuf> = match version {

@@ -1,65 +1,41 @@
-//! `memburst`: bursts of the host's anonymous memory, and the processes responsible.
+//! `memburst`: bursts of memory that cannot be given back, of the host and of each workload, and who grew.
 //!
-//! Each second `/proc/meminfo` is compared with what it was a window ago. The trigger is told at once; the processes
-//! with the most resident memory follow as the capture, a second later, because two walks of `/proc` show who grows.
+//! Each second the machine's memory and that of every workload is compared with what it was a window ago. The trigger
+//! is told at once, with what grew; the processes that grew are the capture, from walks of `/proc` that are made a few
+//! times in a window.
 
 mod processes;
+mod report;
 mod rule;
 mod settings;
+mod watch;
 
 use std::time::Duration;
 
-use galen_proto::v1::{EventKind, Severity, SuppressionReason};
-use serde::Serialize;
+use galen_proto::v1::{Container, EventKind, Severity, SuppressionReason};
 
 pub use settings::{Invalid, Raw, Settings};
 
 use self::{
-    processes::Holder,
-    rule::{Against, Burst, Ring},
+    processes::{Past, Walk, grown, walk},
+    report::{Capture, Trigger, capture_summary, explanation, summary},
+    rule::{Burst, Ring, Sample, share},
+    watch::Watch,
 };
 use crate::{
+    budget::{Cost, Grant},
+    cgroup::is_below,
     clock::Moment,
     host::Environment,
     meminfo::{Meminfo, Memory},
     recorder::{Record, RunId},
-    tracer::{BoxError, Context, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
 };
 
 const MEMINFO: &str = "/proc/meminfo";
-/// Between the two walks.
-const GROWTH_OVER: Duration = Duration::from_secs(1);
 
 pub struct MemBurst {
     settings: Settings,
-}
-
-/// `data` of a trigger.
-#[derive(Debug, Serialize)]
-struct Trigger {
-    /// Anonymous memory, active and inactive, now and before.
-    anon_bytes: u64,
-    anon_before_bytes: u64,
-    /// What "before" was.
-    compared_with: Against,
-    within_seconds: f64,
-    growth_percent: f64,
-    growth_percent_threshold: f64,
-    /// Share of the machine's memory.
-    anon_percent: f64,
-    anon_percent_threshold: f64,
-    window_seconds: f64,
-    memory: Memory,
-}
-
-/// `data` of a capture.
-#[derive(Debug, Serialize)]
-struct Capture {
-    /// Those with the most resident memory first.
-    processes: Vec<Holder>,
-    /// Seconds over which growth was measured.
-    growth_seconds: f64,
-    memory: Memory,
 }
 
 impl Tracer for MemBurst {
@@ -73,107 +49,117 @@ impl Tracer for MemBurst {
         Self { settings }
     }
 
-    fn support(_: &Settings, _: &Environment) -> Support {
-        match Meminfo::open(MEMINFO).and_then(|meminfo| meminfo.read()) {
-            Ok(_) => Support::Full,
-            Err(error) => Support::Unsupported(format!("failed to read {MEMINFO}: {error}")),
+    fn support(_: &Settings, environment: &Environment) -> Support {
+        if let Err(error) = Meminfo::open(MEMINFO).and_then(|meminfo| meminfo.read()) {
+            return Support::Unsupported(format!("failed to read {MEMINFO}: {error}"));
+        }
+        match environment.hierarchies.memory_tree() {
+            Some(_) => Support::Full,
+            None => Support::Degraded("no cgroup hierarchy accounts memory: only the host is watched".into()),
         }
     }
 
     async fn run(self, mut context: Context) -> Result<Outcome, BoxError> {
+        let settings = self.settings;
         let meminfo = Meminfo::open(MEMINFO)?;
-        let mut ring = Ring::new(self.settings.window);
-        let mut quiet_until = Duration::ZERO;
+        let total = meminfo.read()?.total_bytes;
+        let mut host = Ring::new(settings.window);
+        let mut workloads = Watch::new(settings.clone(), &context.environment, context.containers.clone(), total);
+        let mut past = Past::new(settings.window);
+        // By cgroup; the host is the empty one.
+        let mut told = Cooldown::<String>::default();
         loop {
             let now = context.tick().await;
             let memory = meminfo.read()?;
-            let thresholds = &self.settings.thresholds;
-            context.evaluated(100.0 * memory.anon_bytes() as f64 / memory.total_bytes.max(1) as f64, thresholds.share);
-            let Some(burst) = ring.push(now.boot, memory.anon_bytes(), memory.total_bytes, thresholds) else {
-                continue;
-            };
-            if now.boot < quiet_until {
-                context.suppressed(SuppressionReason::Cooldown);
-                continue;
+            let sample = Sample { held: memory.unreclaimable_bytes(), used: memory.used };
+            let of_host = host.push(now.boot, sample, memory.total_bytes, &settings.thresholds);
+            let mut bursts: Vec<_> = of_host.map(|burst| (String::new(), burst)).into_iter().collect();
+            bursts.extend(workloads.iter_mut().flat_map(|workloads| workloads.tick(now.boot)));
+            let highest = workloads.as_ref().map_or(0.0, Watch::highest);
+            context.evaluated(highest.max(share(sample.held, memory.total_bytes)), settings.thresholds.share);
+
+            for (cgroup, burst) in bursts {
+                if told.contains(&cgroup, now) {
+                    context.suppressed(SuppressionReason::Cooldown);
+                    continue;
+                }
+                told.insert(cgroup.clone(), now, settings.cooldown);
+                let before = past.oldest();
+                let run = Run { context: context.clone(), settings: settings.clone(), now, memory, cgroup, burst };
+                context.spawn(run.tell(before));
             }
-            quiet_until = now.boot + self.settings.cooldown;
-            let run = RunId::new();
-            context.record(self.trigger(run, now, memory, &burst))?;
-            context.spawn(capture(context.clone(), run, self.settings.processes));
+            if past.is_due(now.boot) {
+                let (residents, took) = tokio::task::spawn_blocking(walk).await??;
+                past.remember(now.boot, took, residents);
+            }
         }
     }
 }
 
-impl MemBurst {
-    fn trigger(&self, run: RunId, observed: Moment, memory: Memory, burst: &Burst) -> Record<Trigger> {
-        Record {
+/// One burst.
+struct Run {
+    context: Context,
+    settings: Settings,
+    now: Moment,
+    memory: Memory,
+    /// Empty for the host.
+    cgroup: String,
+    burst: Burst,
+}
+
+impl Run {
+    async fn tell(self, before: Option<Walk>) -> Result<(), BoxError> {
+        let run = RunId::new();
+        let container = match self.cgroup.as_str() {
+            "" => None,
+            cgroup => Some(self.context.containers.resolve(cgroup).await),
+        };
+        let (permit, refused) = match self.context.may_capture(Severity::Warning, self.burst.share_percent).await {
+            // It is short in any case.
+            Grant::Full(permit) | Grant::Short(permit, ..) => (Some(permit), None),
+            Grant::None(why) => (None, Some(why)),
+        };
+        self.trigger(run, container.clone(), refused)?;
+        let Some(mut permit) = permit else { return Ok(()) };
+
+        let growth = before.as_ref().map_or(Duration::ZERO, |walk| self.now.boot.saturating_sub(walk.at));
+        let before = before.unwrap_or_default();
+        let (count, cgroup) = (self.settings.processes, self.cgroup.clone());
+        let look = move || {
+            let (residents, took) = walk()?;
+            let concerns = |path: &str| cgroup.is_empty() || path == cgroup || is_below(path, &cgroup);
+            Ok::<_, BoxError>((grown(&before, residents, count, concerns), took))
+        };
+        let (processes, cpu) = tokio::task::spawn_blocking(look).await??;
+        permit.spent(Cost { cpu, bytes: 0 });
+        self.context.record(Record {
+            run,
+            kind: EventKind::Capture,
+            severity: Severity::Warning,
+            summary: capture_summary(&processes),
+            explanation: String::new(),
+            container,
+            observed: self.context.clock.now(),
+            data: Capture { processes, growth_seconds: growth.as_secs_f64().round(), memory: self.memory },
+            attachments: Vec::new(),
+        })?;
+        Ok(())
+    }
+
+    fn trigger(&self, run: RunId, container: Option<Container>, refused: Option<String>) -> Result<(), BoxError> {
+        let Self { settings, burst, .. } = self;
+        let window = settings.window.as_secs_f64();
+        self.context.record(Record {
             run,
             kind: EventKind::Trigger,
             severity: Severity::Warning,
-            summary: format!(
-                "memory burst: {} of anonymous memory, {:.0}% of the machine, up {:.0}% in {:.0} s",
-                gigabytes(burst.anon),
-                burst.share_percent,
-                burst.growth_percent,
-                burst.within.as_secs_f64()
-            ),
-            explanation: format!(
-                "Anonymous memory was {:.1} % of the machine's (rule: {} % or more) and {:.0} % more than {:.0} s before \
-                 (rule: {} % or more).",
-                burst.share_percent,
-                self.settings.thresholds.share,
-                burst.growth_percent,
-                burst.within.as_secs_f64(),
-                self.settings.thresholds.growth
-            ),
-            container: None,
-            observed,
-            data: Trigger {
-                anon_bytes: burst.anon,
-                anon_before_bytes: burst.before,
-                compared_with: burst.against,
-                within_seconds: round(burst.within.as_secs_f64()),
-                growth_percent: round(burst.growth_percent),
-                growth_percent_threshold: self.settings.thresholds.growth,
-                anon_percent: round(burst.share_percent),
-                anon_percent_threshold: self.settings.thresholds.share,
-                window_seconds: self.settings.window.as_secs_f64(),
-                memory,
-            },
+            summary: summary(burst, container.as_ref().map(|container| container.name.as_str())),
+            explanation: explanation(burst, &settings.thresholds),
+            container,
+            observed: self.now,
+            data: Trigger::new(burst, &settings.thresholds, window, self.memory, refused),
             attachments: Vec::new(),
-        }
+        })?;
+        Ok(())
     }
-}
-
-async fn capture(context: Context, run: RunId, count: usize) -> Result<(), BoxError> {
-    let first = tokio::task::spawn_blocking(processes::walk).await??;
-    context.stopping().run_until_cancelled(tokio::time::sleep(GROWTH_OVER)).await;
-    let second = move || -> Result<_, BoxError> {
-        let holders = processes::largest(&first, processes::walk()?, count);
-        Ok((holders, Meminfo::open(MEMINFO)?.read()?))
-    };
-    let (processes, memory) = tokio::task::spawn_blocking(second).await??;
-    let largest = processes
-        .first()
-        .map(|holder| format!("{} ({}) holds {}", holder.name, holder.pid, gigabytes(holder.rss_bytes)));
-    context.record(Record {
-        run,
-        kind: EventKind::Capture,
-        severity: Severity::Warning,
-        summary: format!("processes of the memory burst: {}", largest.unwrap_or_else(|| "none".into())),
-        explanation: String::new(),
-        container: None,
-        observed: context.clock.now(),
-        data: Capture { processes, growth_seconds: GROWTH_OVER.as_secs_f64(), memory },
-        attachments: Vec::new(),
-    })?;
-    Ok(())
-}
-
-fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

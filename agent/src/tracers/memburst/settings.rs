@@ -12,22 +12,25 @@ use crate::{
     tracer::{Percent, RawSettings},
 };
 
-/// Bursts of the host's anonymous memory, with the processes that hold most of it.
+/// Bursts of memory that cannot be given back, of the host and of each workload, with the processes that grew.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raw {
     /// Whether the tracer runs.
     pub enabled: bool,
-    /// How far back anonymous memory is compared with. Until so much has passed since the start: with the least seen.
+    /// How far back memory is compared with. Until so much has passed since the start: with the least seen.
     pub window: Span,
     /// Growth within the window, in percent of what there was, from which the rule is met: 100 is twice as much.
     pub delta_memory_burst: Percent,
-    /// Share of the machine's memory that is anonymous, in percent, from which the rule is met; it needs both.
+    /// Anonymous and shared memory, in percent of the machine's memory or of the cgroup's limit, from which the rule is
+    /// met; it needs both.
     pub delta_anon_threshold: Percent,
-    /// How long the tracer is quiet after a burst.
+    /// How long a cgroup, or the host, that was told is left alone.
     pub interval_tracing: Span,
-    /// Processes that are told, those with the most resident memory first.
+    /// Processes that are told, those that grew most first.
     pub dump_process_max_num: usize,
+    /// Cgroups that are watched at most.
+    pub max_cgroups: usize,
 }
 
 impl Default for Raw {
@@ -39,6 +42,7 @@ impl Default for Raw {
             delta_anon_threshold: Percent::new(70),
             interval_tracing: Span::from_secs(1800),
             dump_process_max_num: 10,
+            max_cgroups: 4096,
         }
     }
 }
@@ -56,6 +60,7 @@ pub struct Settings {
     pub(super) thresholds: Thresholds,
     pub(super) cooldown: Duration,
     pub(super) processes: usize,
+    pub(super) max_cgroups: usize,
 }
 
 /// What is wrong with a section.
@@ -66,6 +71,8 @@ pub enum Invalid {
     Window(Span),
     #[error("`dump_process_max_num` is {0}: it must be from 1 to 1000")]
     Processes(usize),
+    #[error("`max_cgroups` is {0}: it must be from 1 to 1048576")]
+    Cgroups(usize),
 }
 
 impl TryFrom<Raw> for Settings {
@@ -78,11 +85,15 @@ impl TryFrom<Raw> for Settings {
         if !(1..=1000).contains(&raw.dump_process_max_num) {
             return Err(Invalid::Processes(raw.dump_process_max_num));
         }
+        if !(1..=1 << 20).contains(&raw.max_cgroups) {
+            return Err(Invalid::Cgroups(raw.max_cgroups));
+        }
         Ok(Self {
             window: raw.window.0,
             thresholds: Thresholds { growth: raw.delta_memory_burst.get(), share: raw.delta_anon_threshold.get() },
             cooldown: raw.interval_tracing.0,
             processes: raw.dump_process_max_num,
+            max_cgroups: raw.max_cgroups,
         })
     }
 }
