@@ -126,7 +126,6 @@ pub fn severity_name(severity: i32) -> &'static str {
 fn describe(batch: &mut Batch, event: &Event) {
     let fields = &*FIELDS;
     keyword(batch, fields.tracer, &event.tracer);
-    keyword(batch, fields.run_id, &event.run_id);
     keyword(batch, fields.kind, kind_name(event.kind));
     keyword(batch, fields.severity, severity_name(event.severity));
     for attachment in event.attachments.iter().take(64) {
@@ -152,6 +151,7 @@ fn describe(batch: &mut Batch, event: &Event) {
             batch.add(fields.container.labels, labels);
         }
     }
+    keyword(batch, fields.run_id, &event.run_id);
     if let Some(host) = &event.host {
         keyword(batch, fields.host.name, &host.name);
         keyword(batch, fields.host.kernel, &host.kernel);

@@ -13,6 +13,8 @@ use tantivy::{
 
 /// Cuts text into lowered words.
 pub(crate) const WORDS: &str = "words";
+/// The only keyword that is a column alone.
+pub(crate) const RUN_ID: &str = "run_id";
 /// Keeps text whole.
 pub(crate) const WHOLE: &str = "raw";
 /// Longest word or keyword that can be searched, in bytes.
@@ -21,7 +23,7 @@ const MAX_WORD: usize = 512;
 /// The only schema there is. A change to it needs a new [`VERSION`].
 pub(crate) static FIELDS: LazyLock<Fields> = LazyLock::new(Fields::new);
 /// Version of the on-disk form. An index of another version is put aside and built anew from the log.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Handles of all fields.
 pub(crate) struct Fields {
@@ -75,8 +77,8 @@ impl Fields {
     fn new() -> Self {
         let mut schema = Schema::builder();
         let mut keyword = |name: &str| schema.add_text_field(name, keyword());
-        let [node, epoch, tracer, run_id, kind, severity, attachment] =
-            ["node", "epoch", "tracer", "run_id", "kind", "severity", "attachment"].map(&mut keyword);
+        let [node, epoch, tracer, kind, severity, attachment] =
+            ["node", "epoch", "tracer", "kind", "severity", "attachment"].map(&mut keyword);
         let container = Container {
             id: keyword("container.id"),
             name: keyword("container.name"),
@@ -91,6 +93,8 @@ impl Fields {
         let mut keyword = |name: &str| schema.add_text_field(name, self::keyword());
         let [name, kernel, arch, boot_id, region] =
             ["host.name", "host.kernel", "host.arch", "host.boot_id", "host.region"].map(&mut keyword);
+        // Every run has its own: a dear term.
+        let run_id = schema.add_text_field(RUN_ID, TextOptions::default().set_fast(WHOLE));
         let host = Host { name, kernel, arch, boot_id, region, cpus: schema.add_u64_field("host.cpus", FAST) };
         Self {
             node,

@@ -23,6 +23,7 @@ fn queries_find_what_they_say() {
         event("memburst", NOW + 2 * SECOND, r#"{"user_percent":12,"dotted.key":"x","huge":18446744073709551615}"#),
         event("oom", NOW + 3 * SECOND, ""),
     ];
+    events[2].run_id = "0194-run".into();
     events[3].container = None;
     events[3].severity = Severity::Critical.into();
     events[3].summary = "Out of memory: killed mysqld (pid 77)".into();
@@ -57,6 +58,13 @@ fn queries_find_what_they_say() {
         ("NOT (tracer:cpuidle OR tracer:oom)", vec![3]),
         ("tracer:(oom OR memburst)", vec![3, 4]),
         ("tracer:cpu*", vec![1, 2]),
+        ("run_id:0193-run", vec![1, 2, 4]),
+        ("run_id:0193*", vec![1, 2, 4]),
+        ("run_id:*3-r?n", vec![1, 2, 4]),
+        ("run_id:*-R?n", vec![]),
+        ("run_id:>0193-run", vec![3]),
+        ("-run_id:0193*", vec![3]),
+        ("_exists_:run_id", vec![1, 2, 3, 4]),
         ("tracer:?om", vec![4]),
         ("tracer:cpu", vec![]),
         ("severity:>warning", vec![4]),

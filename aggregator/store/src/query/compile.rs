@@ -13,11 +13,12 @@ use tantivy::{
 
 use super::{
     Error,
+    column::Matches,
     fields::{Kind, Target, resolve_at},
     parse::{Bound, Expression, Name, Value, Wild},
     time,
 };
-use crate::schema::{FIELDS, WORDS, tokenizers};
+use crate::schema::{FIELDS, RUN_ID, WORDS, tokenizers};
 
 type Compiled = Box<dyn Query>;
 
@@ -133,7 +134,11 @@ fn exists(target: &Target, at: usize) -> Result<Compiled, Error> {
 
 fn keyword(field: Field, value: &Value, at: usize) -> Result<Compiled, Error> {
     match value {
+        // Without terms the engine looks it up in the column.
         Value::Word { text, pattern: None } | Value::Phrase(text) => Ok(exact(Term::from_field_text(field, text))),
+        Value::Word { pattern: Some(pattern), .. } if field == FIELDS.run_id => {
+            Ok(Box::new(Matches { column: RUN_ID, pattern: pattern.clone() }))
+        }
         Value::Word { pattern: Some(pattern), .. } => wild(field, "", pattern, false, at),
         Value::Range(..) => range(value, at, "text", |text| Some(Term::from_field_text(field, text))),
     }

@@ -12,6 +12,7 @@
 //! container, pod and namespace. Text is parsed here, with positions for the errors, and compiled against the schema;
 //! length, terms and nesting are bounded.
 
+mod column;
 pub(crate) mod compile;
 pub(crate) mod fields;
 mod parse;
