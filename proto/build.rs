@@ -4,8 +4,9 @@ use std::path::Path;
 
 use prost::Message;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "galen/v1/agent.proto",
+    "galen/v1/control.proto",
     "galen/v1/event.proto",
     "galen/v1/log.proto",
     "galen/v1/query.proto",

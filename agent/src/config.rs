@@ -1,6 +1,7 @@
 //! The agent's settings, as they are written and as they are used.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -208,6 +209,8 @@ pub enum Invalid {
     Filter(#[source] galen_runtime::telemetry::Error),
     #[error("`{key}` must not be zero")]
     Zero { key: &'static str },
+    #[error("the settings were not read from anywhere, so they cannot be read again")]
+    NotLoaded,
 }
 
 /// Validated settings: the agent is made from nothing else.
@@ -216,12 +219,40 @@ pub struct Settings<S: TracerSet = Shipped> {
     pub(crate) config: Config<S>,
     pub(crate) node: String,
     pub(crate) endpoint: Endpoint,
+    /// `None` if they were made, not read.
+    pub(crate) layers: Option<Layers>,
+}
+
+/// Where settings were read from, other than the environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Layers {
+    file: Option<PathBuf>,
+    arguments: Vec<(String, String)>,
+}
+
+impl Layers {
+    /// Reads all layers, with `changes` over them.
+    pub(crate) fn read<S: TracerSet>(self, changes: &[(String, String)]) -> Result<Settings<S>, Invalid> {
+        let overrides = [&self.arguments[..], changes].concat();
+        let settings = Settings::try_from(config::load::<Config<S>>(self.file.as_deref(), ENV_PREFIX, &overrides)?)?;
+        Ok(Settings { layers: Some(self), ..settings })
+    }
 }
 
 impl<S: TracerSet> Settings<S> {
     /// Defaults < file < environment < `overrides`.
     pub fn load(file: Option<&Path>, overrides: &[(String, String)]) -> Result<Self, Invalid> {
-        config::load::<Config<S>>(file, ENV_PREFIX, overrides)?.try_into()
+        Layers { file: file.map(Path::to_owned), arguments: overrides.to_vec() }.read(&[])
+    }
+
+    /// What holds until the agent ends, by dotted key.
+    pub(crate) fn fixed(&self) -> BTreeMap<String, String> {
+        let mut fixed = BTreeMap::new();
+        if let Ok(all) = toml::Value::try_from(&self.config) {
+            flatten("", &all, &mut fixed);
+        }
+        fixed.retain(|key, _| !key.starts_with("tracers.") && key != "log.filter");
+        fixed
     }
 
     pub fn node(&self) -> &str {
@@ -290,7 +321,21 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         ];
         match sizes.iter().find(|(_, size)| size.0 == 0) {
             Some((key, _)) => Err(Invalid::Zero { key }),
-            None => Ok(Self { config, node, endpoint }),
+            None => Ok(Self { config, node, endpoint, layers: None }),
+        }
+    }
+}
+
+fn flatten(key: &str, value: &toml::Value, flat: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                flatten(&key, value, flat);
+            }
+        }
+        value => {
+            flat.insert(key.to_owned(), value.to_string());
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod config;
 pub mod containers;
+pub mod control;
 pub mod host;
 pub mod meminfo;
 pub mod recorder;
@@ -30,8 +31,9 @@ use std::{
 };
 
 use galen_buffer::Buffer;
-use galen_runtime::{Drained, OnEnd, Supervisor};
+use galen_runtime::{Drained, OnEnd, Supervisor, signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Settings};
@@ -41,10 +43,11 @@ use crate::{
     budget::Budget,
     clock::Clock,
     containers::Containers,
+    control::Control,
     host::Environment,
     recorder::{Files, Recorder},
     ticker::Ticker,
-    tracer::{Context, Status, Statuses},
+    tracer::{Context, Crew, Demands, Status, Statuses},
     uplink::{Node, Uplink},
 };
 
@@ -67,6 +70,8 @@ pub enum Error {
     Opening(#[source] tokio::task::JoinError),
     #[error("a metric of a tracer cannot be registered")]
     Metrics(#[source] prometheus::Error),
+    #[error("a tracer cannot be begun")]
+    Tracer(#[from] tracer::ChangeError),
 }
 
 /// A running agent.
@@ -77,16 +82,22 @@ pub struct Agent {
     ticker: Ticker,
     metrics: prometheus::Registry,
     shutdown_deadline: Duration,
-    /// In the order of draining.
+    control: Control,
+    crew: Arc<Mutex<Crew>>,
+    /// In the order of draining; the crew comes after the first.
+    changes: Supervisor,
     tracers: Supervisor,
     recording: Supervisor,
     delivery: Supervisor,
 }
 
-/// Runs an agent until `stop` is cancelled, then drains it.
+/// Runs an agent until `stop` is cancelled, then drains it. On SIGHUP it reads its settings again.
 pub async fn run<S: TracerSet>(settings: Settings<S>, stop: CancellationToken) -> Result<(), Error> {
+    let mut hangups = signal::Hangups::new();
     let agent = Agent::start(settings).await?;
-    stop.cancelled().await;
+    while stop.run_until_cancelled(hangups.next()).await.is_some() {
+        agent.control().reload().await;
+    }
     agent.stop().await;
     Ok(())
 }
@@ -104,7 +115,8 @@ impl Agent {
         for missing in environment.missing() {
             tracing::warn!("{missing}");
         }
-        let (tracers, recording, delivery) = (Supervisor::new(), Supervisor::new(), Supervisor::new());
+        let (changes, tracers) = (Supervisor::new(), Supervisor::new());
+        let (recording, delivery) = (Supervisor::new(), Supervisor::new());
 
         let buffer = open_buffer(settings.buffer()).await?;
         let files = Files::new(settings.records_dir(), settings.record_limits());
@@ -128,17 +140,10 @@ impl Agent {
         spawn(&tracers, "budget", answer);
         let loading = Arc::default();
         let mut statuses = Vec::new();
+        let mut crew = Crew::new(metrics.clone());
         for section in settings.config.tracers.iter() {
-            let tracer = Arc::clone(&section.tracer);
-            let status = Arc::new(Status::new(tracer.name(), tracer.enabled()));
+            let status = Arc::new(Status::new(section.name()));
             statuses.push(Arc::clone(&status));
-            if !tracer.enabled() {
-                status.set_support(tracer.support(&environment));
-                continue;
-            }
-            if let Some(collector) = tracer.collector() {
-                metrics.register(collector).map_err(Error::Metrics)?;
-            }
             let context = Context {
                 clock: clock.clone(),
                 environment: Arc::clone(&environment),
@@ -147,21 +152,40 @@ impl Agent {
                 budget: budget.clone(),
                 recorder: recorder.clone(),
                 status,
+                demands: Demands::new(),
                 supervisor: tracers.clone(),
                 loading: Arc::clone(&loading),
             };
-            spawn(&tracers, tracer.name(), tracer::supervise(tracer, context));
+            crew.add(section, context).await?;
         }
         let statuses = Statuses::new(statuses);
 
+        let crew = Arc::new(Mutex::new(crew));
+        let (control, change) = Control::new(&settings, Arc::clone(&crew), changes.token());
+        spawn(&changes, "control", change);
+
         let told = statuses.clone();
-        let node = Node { name: settings.node.clone(), tracers: Arc::new(move || told.snapshot()) };
+        let node =
+            Node { name: settings.node.clone(), tracers: Arc::new(move || told.snapshot()), control: control.clone() };
         let uplink = Uplink::new(node, settings.endpoint.clone(), buffer.clone(), budget);
         spawn(&delivery, "uplink", uplink.run(delivery.token()));
 
         tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "agent runs");
         let shutdown_deadline = settings.config.shutdown_deadline.0;
-        Ok(Self { buffer, recorder, statuses, ticker, metrics, shutdown_deadline, tracers, recording, delivery })
+        Ok(Self {
+            buffer,
+            recorder,
+            statuses,
+            ticker,
+            metrics,
+            shutdown_deadline,
+            control,
+            crew,
+            changes,
+            tracers,
+            recording,
+            delivery,
+        })
     }
 
     pub fn buffer(&self) -> &Buffer {
@@ -174,6 +198,11 @@ impl Agent {
 
     pub fn statuses(&self) -> &Statuses {
         &self.statuses
+    }
+
+    /// Changes to what runs.
+    pub fn control(&self) -> &Control {
+        &self.control
     }
 
     /// The tick that the tracers share.
@@ -190,7 +219,9 @@ impl Agent {
     pub async fn stop(self) {
         let (started, deadline) = (Instant::now(), self.shutdown_deadline);
         let share = deadline / SHARE;
-        let mut all = self.tracers.drain(share).await == Drained::Complete;
+        let mut all = self.changes.drain(share).await == Drained::Complete;
+        all &= self.crew.lock().await.stop(share).await;
+        all &= self.tracers.drain(share.saturating_sub(started.elapsed())).await == Drained::Complete;
         // Every line waits for the buffer, so what was recorded is durable once they are written.
         all &= self.recording.drain(share).await == Drained::Complete;
         let left = deadline.saturating_sub(started.elapsed()).saturating_sub(share);

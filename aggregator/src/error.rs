@@ -18,6 +18,12 @@ pub enum Error {
     Log(#[from] galen_log::Error),
     #[error("failed to open the store")]
     Store(#[from] galen_store::Error),
+    #[error("failed to put `{}` aside, which cannot be read", path.display())]
+    Desired {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("failed to write `{}`", path.display())]
     Addresses {
         path: PathBuf,

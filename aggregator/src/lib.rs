@@ -9,6 +9,7 @@
 //! what it is handed here.
 
 pub mod config;
+pub mod control;
 mod error;
 pub mod flame;
 pub mod http;
@@ -28,7 +29,10 @@ use galen_log::{
     EmbeddedLog, Log,
     embedded::{Settings as LogSettings, Writer},
 };
-use galen_proto::v1::{agent_service_server::AgentServiceServer, query_service_server::QueryServiceServer};
+use galen_proto::v1::{
+    agent_service_server::AgentServiceServer, control_service_server::ControlServiceServer,
+    query_service_server::QueryServiceServer,
+};
 use galen_runtime::{BoxError, OnEnd, Supervisor, atomic_file};
 use galen_store::Store;
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,7 @@ pub use config::{Config, Settings};
 pub use error::Error;
 pub use limits::raise_file_limit;
 
+use control::{Audit, Control, Desired};
 use ingest::Ingest;
 use metrics::{Registry, Sources};
 use nodes::Nodes;
@@ -76,6 +81,7 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     pub store: Store,
     pub nodes: Arc<Nodes>,
+    pub desired: Arc<Desired>,
     pub registry: Registry,
     pub ingest_metrics: ingest::Metrics,
     pub supervisor: Supervisor,
@@ -106,6 +112,8 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     let store = open_store(&settings).await?;
     let (log, writer, watermarks) = open_log(&settings, store.floor()).await?;
     let nodes = Arc::new(Nodes::new(nodes_cap(&settings), &watermarks));
+    let desired = Desired::open(&settings.data_dir)
+        .map_err(|source| Error::Desired { path: settings.data_dir.join(control::DESIRED_FILE), source })?;
     let ingest_metrics = ingest::Metrics::register(&registry)?;
     let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
     let worker =
@@ -119,6 +127,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
         log: Arc::new(log),
         store,
         nodes,
+        desired: Arc::new(desired),
         registry,
         ingest_metrics,
         supervisor: supervisor.clone(),
@@ -158,13 +167,14 @@ fn queries(parts: &Parts, indexed: indexer::Position) -> Queries {
         parts.store.clone(),
         Arc::clone(&parts.log),
         Arc::clone(&parts.nodes),
+        Arc::clone(&parts.desired),
         parts.ingest_metrics.clone(),
         indexed,
         parts.started_unix_nanos,
     )
 }
 
-/// The agents' service, and the one that answers questions.
+/// The agents' service, and those that answer questions and change what runs.
 fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpListener) -> Result<(), Error> {
     let sessions = &parts.settings.sessions;
     let cut = CancellationToken::new();
@@ -175,10 +185,18 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
         metrics.connections_refused.clone(),
         cut.clone(),
     );
+    let seats = Seats::new(sessions.max_agents as usize, Arc::clone(&parts.nodes));
+    let control = Control {
+        seats: Arc::clone(&seats),
+        nodes: Arc::clone(&parts.nodes),
+        desired: Arc::clone(&parts.desired),
+        audit: Audit::new(&parts.settings.data_dir),
+    };
     let agents = Sessions {
         ingest,
         nodes: Arc::clone(&parts.nodes),
-        seats: Seats::new(sessions.max_agents as usize, Arc::clone(&parts.nodes)),
+        seats,
+        desired: Arc::clone(&parts.desired),
         terms: Terms {
             credit: sessions.credit.0,
             memory: sessions.memory.0,
@@ -189,12 +207,15 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
             heartbeat: sessions.heartbeat.0,
         },
         metrics,
+        control_metrics: control::Metrics::register(&parts.registry)?,
         supervisor: parts.supervisor.clone(),
     };
     let agents = AgentServiceServer::new(Service(Arc::new(agents)))
         .max_decoding_message_size((sessions.max_batch_bytes.0 + ENVELOPE) as usize);
     let questions = query::Service { queries, shutdown: parts.supervisor.token() };
-    let routes = Routes::new(agents).add_service(QueryServiceServer::new(questions));
+    let routes = Routes::new(agents)
+        .add_service(QueryServiceServer::new(questions))
+        .add_service(ControlServiceServer::new(control::Service(control)));
     let shutdown = parts.supervisor.token();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)

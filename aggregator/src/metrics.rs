@@ -17,7 +17,7 @@ pub(crate) use family::Family;
 pub use registry::{Kind, Metric, Registry};
 
 use crate::{
-    http, indexer,
+    control, http, indexer,
     ingest::{self, Ingest},
     nodes::{Fleet, Nodes},
     session,
@@ -51,6 +51,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     ingest::Metrics::register(&registry)?;
     indexer::Metrics::register(&registry)?;
     http::Metrics::register(&registry)?;
+    control::Metrics::register(&registry)?;
     registry.sampled(|| families(&Figures::default()))?;
     registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
     Ok(registry.into_metrics())
@@ -199,11 +200,12 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 26] = [
+    const UNITS: [&str; 27] = [
         "agents",
         "available",
         "bytes",
         "captures",
+        "commands",
         "commits",
         "connections",
         "errors",
@@ -227,8 +229,9 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 8] = ["session", "ingest", "log", "indexer", "store", "fleet", "http", "runtime"];
-    const LABELS: [&str; 3] = ["reason", "support", "tracer"];
+    const SUBSYSTEMS: [&str; 9] =
+        ["session", "ingest", "log", "indexer", "store", "fleet", "control", "http", "runtime"];
+    const LABELS: [&str; 4] = ["outcome", "reason", "support", "tracer"];
 
     #[test]
     fn names_are_built_by_the_rule_and_helps_tell_the_unit() {

@@ -103,6 +103,7 @@ impl Nodes {
         node.last_seen_unix_nanos = now_unix_nanos;
         node.backlog_events = heartbeat.backlog_events;
         node.buffer_bytes = heartbeat.buffer_bytes;
+        node.settings_error = heartbeat.settings_error;
         if heartbeat.sent_unix_nanos != 0 {
             node.clock_offset_nanos = heartbeat.sent_unix_nanos.saturating_sub(now_unix_nanos);
         }
@@ -134,6 +135,12 @@ impl Nodes {
                 }
             }
         }
+    }
+
+    /// Names of the tracers of a node, if it was heard of.
+    pub fn tracers(&self, name: &str) -> Option<Vec<String>> {
+        let inner = self.inner.lock();
+        Some(inner.nodes.get(name)?.tracers.iter().map(|tracer| tracer.name.clone()).collect())
     }
 
     /// By name.

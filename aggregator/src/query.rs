@@ -22,6 +22,7 @@ pub use error::{Class, Error};
 pub use service::Service;
 
 use crate::{
+    control::Desired,
     flame::{self, Stacks},
     indexer::Position,
     ingest::{self, now_unix_nanos},
@@ -49,6 +50,7 @@ pub struct Sources {
     pub store: Store,
     pub log: Arc<dyn Log>,
     pub nodes: Arc<Nodes>,
+    pub desired: Arc<Desired>,
     pub ingest: ingest::Metrics,
     pub indexed: Position,
     pub live: Live,
@@ -61,13 +63,14 @@ impl Queries {
         store: Store,
         log: Arc<dyn Log>,
         nodes: Arc<Nodes>,
+        desired: Arc<Desired>,
         ingest: ingest::Metrics,
         indexed: Position,
         started_unix_nanos: i64,
     ) -> Self {
         let live = Live::new(store.clone());
         let searches = Semaphore::new(MAX_SEARCHES);
-        Self(Arc::new(Sources { store, log, nodes, ingest, indexed, live, started_unix_nanos, searches }))
+        Self(Arc::new(Sources { store, log, nodes, desired, ingest, indexed, live, started_unix_nanos, searches }))
     }
 
     /// Events that match, a page at a time.
@@ -199,7 +202,11 @@ impl Queries {
 
     /// Every node that was heard of.
     pub fn nodes(&self) -> Vec<Node> {
-        self.0.nodes.list()
+        let mut nodes = self.0.nodes.list();
+        for node in &mut nodes {
+            node.desired = self.0.desired.of(&node.name).told();
+        }
+        nodes
     }
 
     /// How the aggregator is.

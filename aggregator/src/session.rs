@@ -5,8 +5,10 @@
 //! that stream with its reason ([`Refusal`]) and touches no other.
 //!
 //! Bounded: agents ([`Seats`]), bytes underway of each (it is not read from while they exceed its credit) and of all
-//! (the queue of [`Ingest`]), answers that the agent does not read (the session ends).
+//! (the queue of [`Ingest`]), answers that the agent does not read (the session ends), commands underway and waiting
+//! ([`Seats::orders`]).
 
+mod commands;
 mod metrics;
 mod refusal;
 mod seats;
@@ -26,7 +28,12 @@ pub use refusal::Refusal;
 pub use seats::{Seat, Seats};
 pub use validate::{Announced, Limits};
 
-use crate::{config::MIN_CREDIT, ingest::Ingest, nodes::Nodes};
+use crate::{
+    config::MIN_CREDIT,
+    control::{self, Desired},
+    ingest::Ingest,
+    nodes::Nodes,
+};
 
 /// Answers that may wait for an agent to read them.
 const OUTBOX: usize = 16;
@@ -47,8 +54,10 @@ pub struct Sessions {
     pub ingest: Ingest,
     pub nodes: Arc<Nodes>,
     pub seats: Arc<Seats>,
+    pub desired: Arc<Desired>,
     pub terms: Terms,
     pub metrics: Metrics,
+    pub control_metrics: control::Metrics,
     pub supervisor: Supervisor,
 }
 

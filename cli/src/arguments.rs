@@ -48,8 +48,12 @@ pub(crate) enum Question {
     Status(Listing),
     /// List the nodes
     Nodes(Listing),
-    /// List the tracers on each node: whether they work there, why not, what they caught
-    Tracers(Listing),
+    /// List the tracers on each node: whether they work there, why not, what they caught; or change which run
+    Tracers(Tracers),
+    /// Have a node read its settings again
+    Reload(Reload),
+    /// Have a node record what its flight recorder holds
+    Record(Record),
     /// Catch a real CPU burst on this machine and show it. Needs root
     Demo(Demo),
 }
@@ -130,6 +134,62 @@ pub(crate) enum Output {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Tracers {
+    #[command(subcommand)]
+    pub(crate) change: Option<TracerChange>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TracerChange {
+    /// Let a tracer run, whatever the node's settings say
+    Enable(TracerOfNode),
+    /// Let a tracer not run, whatever the node's settings say
+    Disable(TracerOfNode),
+    /// Let the node's settings decide again
+    Reset(TracerOfNode),
+    /// Have a tracer capture now
+    Trigger {
+        #[command(flatten)]
+        which: TracerOfNode,
+        /// The cgroup to capture, from the root of its hierarchy, such as `/system.slice/nginx.service`; all of the node if
+        /// absent
+        #[arg(long, value_name = "PATH")]
+        cgroup: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TracerOfNode {
+    pub(crate) tracer: String,
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    pub(crate) node: String,
+    /// Lay a setting over the node's own, from now on, such as `tracers.cpuidle.window=10s`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Take away what `--set` has laid over; may be repeated
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unset: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    pub(crate) node: String,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// End by itself after this time, with exit code 0 only if the burst was caught
     #[arg(long = "for", value_name = "DURATION")]
@@ -178,11 +238,17 @@ mod tests {
         root.build();
         for command in root.get_subcommands().filter(|command| command.get_name() != "help") {
             assert!(page.contains(&format!("`galen {}", command.get_name())), "{}", command.get_name());
-            for argument in command.get_arguments() {
+            let arguments =
+                command.get_arguments().chain(command.get_subcommands().flat_map(|sub| sub.get_arguments()));
+            for argument in arguments {
                 let Some(long) = argument.get_long().filter(|long| !matches!(*long, "help" | "version")) else {
                     continue;
                 };
                 assert!(page.contains(&format!("--{long}")), "{} --{long}", command.get_name());
+            }
+            for change in command.get_subcommands().filter(|change| change.get_name() != "help") {
+                let name = format!("`galen {} {}", command.get_name(), change.get_name());
+                assert!(page.contains(&name), "{name}");
             }
         }
         for line in EXIT_CODES.lines().skip(1) {

@@ -1,5 +1,6 @@
-//! The commands that ask an aggregator, one file each.
+//! The commands that ask an aggregator, one file each; those that change something are one file.
 
+pub(crate) mod control;
 pub(crate) mod event;
 pub(crate) mod events;
 pub(crate) mod flame;

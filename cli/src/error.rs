@@ -27,6 +27,10 @@ pub(crate) enum Error {
     Query(tonic::Status),
     #[error("the aggregator answered {:?}: {}", .0.code(), .0.message())]
     Refused(tonic::Status),
+    #[error("{}", .0.message())]
+    Away(tonic::Status),
+    #[error("the node did not do it: {0}")]
+    NotDone(String),
     #[error("the profile that the aggregator sent cannot be read: {0}")]
     Profile(&'static str),
     #[error("failed to write `{path}`")]
@@ -45,6 +49,7 @@ impl Error {
     /// As `galen --help` lists them.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
+            Self::Away(_) | Self::NotDone(_) => 1,
             Self::Refused(_) | Self::Profile(_) | Self::Write { .. } | Self::Output(_) | Self::Demo(_) => 1,
             Self::Usage(_) | Self::Endpoint(_) | Self::Query(_) => 2,
             Self::NotFound(_) => 3,
@@ -63,6 +68,7 @@ impl From<tonic::Status> for Error {
         match status.code() {
             Code::NotFound => Self::NotFound(status),
             Code::InvalidArgument => Self::Query(status),
+            Code::FailedPrecondition => Self::Away(status),
             Code::Unavailable => Self::Lost(status.message().to_owned()),
             _ => Self::Refused(status),
         }

@@ -1,4 +1,4 @@
-//! `galen`, the command people type: it asks an aggregator, and `galen demo` starts everything on this machine.
+//! `galen`, the command people type: it asks an aggregator, has it change what runs on nodes, and `galen demo` starts everything on this machine.
 //!
 //! What kernels and containers say is shown, never obeyed: text from events reaches a terminal with its control
 //! characters escaped. A reader that leaves (`galen events | head`) ends the command quietly.
@@ -21,7 +21,7 @@ use clap::{CommandFactory, Parser};
 use galen_runtime::Chain;
 
 use crate::{
-    arguments::{Arguments, Command, DemoChild, Question},
+    arguments::{Arguments, Command, DemoChild, Question, Tracers},
     error::Error,
 };
 
@@ -66,13 +66,19 @@ fn run(arguments: Arguments) -> Result<(), Error> {
 
 async fn ask(aggregator: &str, question: Question) -> Result<(), Error> {
     let connect = || client::connect(aggregator);
+    let control = || client::control(aggregator);
     match question {
         Question::Events(events) => commands::events::run(connect().await?, events).await,
         Question::Event(event) => commands::event::run(connect().await?, event).await,
         Question::Flame(flame) => commands::flame::run(connect().await?, flame).await,
         Question::Status(status) => commands::status::run(connect().await?, status).await,
         Question::Nodes(nodes) => commands::nodes::run(connect().await?, nodes).await,
-        Question::Tracers(tracers) => commands::tracers::run(connect().await?, tracers).await,
+        Question::Tracers(Tracers { change: None, listing }) => commands::tracers::run(connect().await?, listing).await,
+        Question::Tracers(Tracers { change: Some(change), .. }) => {
+            commands::control::tracer(control().await?, change).await
+        }
+        Question::Reload(reload) => commands::control::reload(control().await?, reload).await,
+        Question::Record(record) => commands::control::record(control().await?, record).await,
         Question::Demo(demo) => demo::run(demo).await,
     }
 }

@@ -3,7 +3,7 @@
 //! `bytes` fields of a batch are slices of the message that they came in: whoever keeps one beyond the batch copies it,
 //! or the whole message stays in memory.
 
-/// `galen.v1`: the agent's stream, the event, the query service, and what the log keeps.
+/// `galen.v1`: the agent's stream, the event, the query and the control service, and what the log keeps.
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -27,11 +27,13 @@ macro_rules! types {
 fn types() -> BTreeMap<&'static str, Reencode> {
     types! {
         "galen.v1" v1 {
-            Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container Event EventId
-            FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest GetProfileRequest GetProfileResponse
-            GetStatusRequest GetStatusResponse Heartbeat Hello Host ListNodesRequest ListNodesResponse LogRecord Loss
-            LossCounter Node Progress Queue QueueState Range ReportStatus SearchEventsRequest SearchEventsResponse
-            Suppression Times TracerStatus ValueCount Watermarks Welcome
+            Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container ControlResponse
+            Desired Event EventId FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest GetProfileRequest
+            GetProfileResponse GetStatusRequest GetStatusResponse Heartbeat Hello Host Label ListNodesRequest
+            ListNodesResponse LogRecord Loss LossCounter Measure Node Progress Queue QueueState Range RecordNow
+            RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse
+            SetTracer SetTracerRequest Setting Suppression Times TracerStatus TriggerTracer TriggerTracerRequest
+            ValueCount Watermarks Welcome
         }
         "perftools.profiles" pprof { Function Label Line Location Mapping Profile Sample ValueType }
     }

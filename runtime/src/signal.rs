@@ -1,11 +1,11 @@
-//! The signals that ask a process to end: SIGTERM and SIGINT.
+//! The signals that ask a process to end, SIGTERM and SIGINT, and the one that asks it to read its settings again, SIGHUP.
 //!
 //! The first asks for an orderly end, which takes up to the drain deadline. The next ends the process at once, also
 //! when the runtime is stuck, because the watch for it has a thread of its own.
 
 use std::{io, process, thread};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{OnEnd, Supervisor};
 
@@ -27,6 +27,31 @@ pub async fn terminated() {
     if let Err(error) = wait().await {
         tracing::warn!(%error, "signals cannot be handled: they end the process without a drain");
         std::future::pending::<()>().await;
+    }
+}
+
+/// The SIGHUPs of the process. From the first call on they no longer end it.
+pub struct Hangups(Option<Signal>);
+
+impl Hangups {
+    #[allow(clippy::new_without_default, reason = "it installs a handler")]
+    pub fn new() -> Self {
+        let hangups = signal(SignalKind::hangup());
+        if let Err(error) = &hangups {
+            tracing::warn!(%error, "SIGHUP cannot be handled: it ends the process");
+        }
+        Self(hangups.ok())
+    }
+
+    /// Waits for the next; several that come together are one.
+    pub async fn next(&mut self) {
+        let received = match &mut self.0 {
+            Some(hangups) => hangups.recv().await,
+            None => None,
+        };
+        if received.is_none() {
+            std::future::pending().await
+        }
     }
 }
 

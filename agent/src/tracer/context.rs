@@ -9,7 +9,7 @@ use galen_runtime::{OnEnd, Supervisor};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{BoxError, Status, Support, run::panic_text};
+use super::{BoxError, Demands, Status, Support, run::panic_text};
 use crate::{
     budget::{Budget, Grant},
     clock::{Clock, Moment},
@@ -29,6 +29,7 @@ pub struct Context {
     pub(crate) budget: Budget,
     pub(crate) recorder: Recorder,
     pub(crate) status: Arc<Status>,
+    pub(crate) demands: Demands,
     pub(crate) supervisor: Supervisor,
     /// Held while the kernel's types are in memory: they are large, so tracers load one after another.
     pub(crate) loading: Arc<tokio::sync::Mutex<()>>,
@@ -46,6 +47,11 @@ impl Context {
         self.recorder.record(self.status.name(), record)?;
         self.status.recorded(kind);
         Ok(())
+    }
+
+    /// Captures that somebody asks for, if the tracer takes them ([`ON_DEMAND`](super::Tracer::ON_DEMAND)).
+    pub fn demands(&self) -> Demands {
+        self.demands.clone()
     }
 
     /// Tells, once an evaluation, what the rule compares with its threshold: the highest over all that is watched.
@@ -120,7 +126,7 @@ impl Context {
         self.supervisor.spawn(format!("{}/part", self.status.name()), OnEnd::Ignore, part);
     }
 
-    /// Cancelled when the agent stops.
+    /// Cancelled when the agent stops, or this run is ended before.
     pub fn stopping(&self) -> CancellationToken {
         self.supervisor.token()
     }

@@ -54,6 +54,7 @@ impl Factory {
 pub(crate) trait Configured: erased_serde::Serialize + Send + Sync {
     fn name(&self) -> &'static str;
     fn enabled(&self) -> bool;
+    fn on_demand(&self) -> bool;
     fn restart(&self) -> Duration;
     fn support(&self, environment: &Environment) -> Support;
     fn run(&self, context: Context) -> BoxFuture<'static, Result<Outcome, BoxError>>;
@@ -93,6 +94,10 @@ impl<T: Tracer> Configured for Of<T> {
 
     fn enabled(&self) -> bool {
         self.raw.enabled()
+    }
+
+    fn on_demand(&self) -> bool {
+        T::ON_DEMAND
     }
 
     fn restart(&self) -> Duration {

@@ -4,13 +4,16 @@
 //! It is typed where it is defined, by [`Tracer`], and erased once, by [`Factory::of`], where it is listed. Each runs as
 //! a supervised task of its own: when its run returns it is started again after its restart interval, an error or a
 //! panic is counted, told in its [status](Statuses) and followed by a restart with back-off, and none of this reaches
-//! another tracer. It ends for good when it is not supported on this machine, and when the agent stops.
+//! another tracer. It ends for good when it is not supported on this machine, and when the agent stops; which tracers
+//! run may be changed while the agent does.
 //!
 //! All tracers share one thread, so a run never blocks: what blocks goes through `tokio::task::spawn_blocking`. A
 //! capture is [spawned](Context::spawn), so that detection goes on beside it.
 
 mod context;
 mod cooldown;
+mod crew;
+mod demand;
 mod factory;
 mod run;
 mod settings;
@@ -22,11 +25,15 @@ use prometheus::core::Collector;
 
 pub use context::Context;
 pub use cooldown::Cooldown;
+pub use crew::Error as ChangeError;
+pub use demand::{Demand, Demands};
 pub use factory::{Factory, TracerSet};
 pub use settings::{Percent, RawSettings, Section, Sections};
 pub use status::{Status, Statuses};
 
-pub(crate) use run::supervise;
+pub(crate) use crew::Crew;
+
+use run::supervise;
 
 use crate::host::Environment;
 
@@ -38,6 +45,8 @@ pub trait Tracer: Sized + Send + 'static {
     /// As events and settings name it: lower case letters, digits and `_`.
     const NAME: &'static str;
     const ROLES: Roles = Roles::CAPTURES;
+    /// Whether its runs answer what comes by [`Context::demands`].
+    const ON_DEMAND: bool = false;
     /// Wait between the return of a run and the next.
     const RESTART: Duration;
 
@@ -52,10 +61,11 @@ pub trait Tracer: Sized + Send + 'static {
     /// Whether it can work on this machine. Asked before each run.
     fn support(settings: &Self::Settings, environment: &Environment) -> Support;
 
-    /// Detects and captures. Dropped at any `await` when the agent stops.
+    /// Detects and captures. Dropped at any `await` when the agent stops, or the tracer is disabled or gets new settings.
     fn run(self, context: Context) -> impl Future<Output = Result<Outcome, BoxError>> + Send;
 
-    /// For the metrics role: registered once, for the life of the agent.
+    /// For the metrics role: registered while the tracer is enabled. Its figures travel to the aggregator; names begin with
+    /// `galen_agent_`, and the name of the tracer.
     fn collector(_settings: &Self::Settings) -> Option<Box<dyn Collector>> {
         None
     }

@@ -17,7 +17,6 @@ const REASONS: usize = SuppressionReason::Unsupported as usize + 1;
 #[derive(Debug)]
 pub struct Status {
     name: &'static str,
-    enabled: bool,
     triggers: AtomicU64,
     captures: AtomicU64,
     failures: AtomicU64,
@@ -27,8 +26,10 @@ pub struct Status {
     told: Mutex<Told>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Told {
+    enabled: bool,
+    overridden: bool,
     support: Option<Support>,
     last_error: String,
     value: f64,
@@ -36,21 +37,31 @@ struct Told {
 }
 
 impl Status {
-    pub(crate) fn new(name: &'static str, enabled: bool) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
-            enabled,
             triggers: AtomicU64::new(0),
             captures: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             evaluations: AtomicU64::new(0),
             suppressed: Default::default(),
-            told: Mutex::new(Told { support: None, last_error: String::new(), value: 0.0, threshold: 0.0 }),
+            told: Mutex::default(),
         }
     }
 
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether it is let run, and whether that is another's word than the settings'.
+    pub(crate) fn set_enabled(&self, enabled: bool, overridden: bool) {
+        let mut told = self.told.lock();
+        (told.enabled, told.overridden) = (enabled, overridden);
+    }
+
+    /// `None` before it was asked for.
+    pub(crate) fn support(&self) -> Option<Support> {
+        self.told.lock().support.clone()
     }
 
     /// Replaces what was known of its support.
@@ -100,7 +111,8 @@ impl Status {
             name: self.name.into(),
             support: support.into(),
             reason: reason.into(),
-            enabled: self.enabled,
+            enabled: told.enabled,
+            overridden: told.overridden,
             triggers: self.triggers.load(Ordering::Relaxed),
             captures: self.captures.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),

@@ -23,6 +23,8 @@ use tracing::{debug, warn};
 use crate::budget::Budget;
 use error::Error;
 
+use crate::control::Control;
+
 /// The reconnect back-off: full jitter between zero and a bound that doubles from the base up to the cap.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 const BACKOFF_CAP: Duration = Duration::from_secs(30);
@@ -41,6 +43,8 @@ pub struct Node {
     pub name: String,
     /// The tracers' state at the time of the call.
     pub tracers: Arc<dyn Fn() -> Vec<TracerStatus> + Send + Sync>,
+    /// Does what the aggregator asks.
+    pub control: Control,
 }
 
 pub struct Uplink {

@@ -9,13 +9,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use galen_buffer::Buffer;
 use galen_proto::{
     PROTOCOL,
     v1::{
-        Ack, AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Heartbeat, Hello, Loss,
-        LossCounter, Queue, Range, Welcome, agent_message, agent_service_client::AgentServiceClient,
-        aggregator_message, command,
+        Ack, AgentMessage, AggregatorMessage, Batch, CommandResult, Heartbeat, Hello, Loss, LossCounter, Queue, Range,
+        Welcome, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
     },
 };
 use tokio::{
@@ -65,6 +65,8 @@ pub(super) struct Session<'a> {
     /// Counters that went with batches that are not settled, by the number of the batch.
     unsettled: VecDeque<(u64, u64, Vec<galen_buffer::LossCounter>)>,
     not_before: Option<Instant>,
+    /// Commands that are not done yet. Those beyond what `Control` takes fail at once, so they are few.
+    commands: FuturesUnordered<BoxFuture<'static, CommandResult>>,
     /// Whether the aggregator has settled anything in this session.
     pub(super) progressed: bool,
 }
@@ -104,6 +106,7 @@ pub(super) async fn open<'a>(
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         queues: queues.clone(),
         tracers: (node.tracers)(),
+        settings: node.control.standing().changes,
     };
     let (outbound, receiver) = mpsc::channel(OUTBOUND);
     send(&outbound, agent_message::Message::Hello(hello)).await?;
@@ -138,6 +141,7 @@ pub(super) async fn open<'a>(
         batches: 0,
         unsettled: VecDeque::new(),
         not_before: None,
+        commands: FuturesUnordered::new(),
         progressed: false,
     };
     Ok((session, inbound))
@@ -172,7 +176,7 @@ impl Session<'_> {
                 biased;
                 message = inbound.message() => {
                     heard = Instant::now();
-                    self.receive(message?.ok_or(Error::Ended)?).await?;
+                    self.receive(message?.ok_or(Error::Ended)?)?;
                 }
                 permit = self.outbound.clone().reserve_owned(), if may_send => {
                     let permit = permit.map_err(|_| Error::Ended)?;
@@ -198,15 +202,22 @@ impl Session<'_> {
                     self.report_losses().await?;
                     self.beat().await?;
                 }
+                Some(done) = self.commands.next() => {
+                    // What it changed is told before it is said to be done.
+                    self.beat().await?;
+                    send(&self.outbound, agent_message::Message::CommandResult(done)).await?;
+                }
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
         }
     }
 
-    async fn receive(&mut self, message: AggregatorMessage) -> Result<(), Error> {
+    fn receive(&mut self, message: AggregatorMessage) -> Result<(), Error> {
         match message.message {
             Some(aggregator_message::Message::Ack(ack)) => self.acknowledged(ack),
-            Some(aggregator_message::Message::Command(command)) => return self.obey(command).await,
+            Some(aggregator_message::Message::Command(command)) => {
+                self.commands.push(Box::pin(self.node.control.obey(command)));
+            }
             Some(aggregator_message::Message::Budget(budget)) => self.budget.lower(budget),
             Some(aggregator_message::Message::Welcome(_)) => return Err(Error::SecondWelcome),
             Some(aggregator_message::Message::Heartbeat(_)) | None => {}
@@ -230,18 +241,6 @@ impl Session<'_> {
         }
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), Error> {
-        let (outcome, detail) = match command.command {
-            Some(command::Command::ReportStatus(_)) => (CommandOutcome::Done, String::new()),
-            None => (CommandOutcome::Unknown, "this agent does not know the command".to_owned()),
-        };
-        if outcome == CommandOutcome::Done {
-            self.beat().await?;
-        }
-        let result = CommandResult { id: command.id, outcome: outcome.into(), detail };
-        send(&self.outbound, agent_message::Message::CommandResult(result)).await
-    }
-
     async fn beat(&mut self) -> Result<(), Error> {
         let stats = self.buffer.stats();
         let heartbeat = Heartbeat {
@@ -249,6 +248,8 @@ impl Session<'_> {
             tracers: (self.node.tracers)(),
             backlog_events: stats.events_unacked,
             buffer_bytes: stats.bytes_on_disk,
+            settings_error: self.node.control.standing().error,
+            ..Heartbeat::default()
         };
         send(&self.outbound, agent_message::Message::Heartbeat(heartbeat)).await
     }

@@ -3,9 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{nodes::Nodes, session::Refusal};
+use crate::{control::Order, nodes::Nodes, session::Refusal};
+
+/// Orders that may wait for a session.
+const ORDERS: usize = 16;
 
 /// All seats.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ struct Taken {
 struct Holder {
     id: u64,
     replaced: CancellationToken,
+    orders: mpsc::Sender<Order>,
 }
 
 /// Held by a session for as long as it lasts.
@@ -35,6 +40,8 @@ pub struct Seat {
     id: u64,
     /// A newer session of the node has begun.
     pub replaced: CancellationToken,
+    /// What the node is asked to do.
+    pub orders: mpsc::Receiver<Order>,
 }
 
 impl Seats {
@@ -53,11 +60,17 @@ impl Seats {
         let node = key.unwrap_or_else(|| node.into());
         taken.next += 1;
         let (id, replaced) = (taken.next, CancellationToken::new());
-        let holder = Holder { id, replaced: replaced.clone() };
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let holder = Holder { id, replaced: replaced.clone(), orders: sender };
         if let Some(before) = taken.by_node.insert(Arc::clone(&node), holder) {
             before.replaced.cancel();
         }
-        Ok(Seat { seats: Arc::clone(self), node, id, replaced })
+        Ok(Seat { seats: Arc::clone(self), node, id, replaced, orders })
+    }
+
+    /// The way to the session of a node, if it is connected.
+    pub fn orders(&self, node: &str) -> Option<mpsc::Sender<Order>> {
+        self.taken.lock().by_node.get(node).map(|holder| holder.orders.clone())
     }
 
     pub fn count(&self) -> usize {

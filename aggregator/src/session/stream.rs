@@ -3,7 +3,8 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use galen_proto::v1::{
-    Ack, AgentMessage, AggregatorMessage, Batch, Heartbeat, Hello, Welcome, agent_message, aggregator_message,
+    Ack, AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Heartbeat, Hello, Welcome,
+    agent_message, aggregator_message,
 };
 use galen_runtime::BoxError;
 use prost::Message;
@@ -14,8 +15,12 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use crate::{
+    control::outcome_name,
     ingest::{Receipts, Rejected, now_unix_nanos},
-    session::{Announced, Refusal, Seat, Sessions},
+    session::{
+        Announced, Refusal, Seat, Sessions,
+        commands::{Answered, Commands},
+    },
 };
 
 /// From the call to its hello.
@@ -125,6 +130,7 @@ struct Session {
     settled: u64,
     /// Waits for its place in the queue. Until it has one, nothing more is read.
     waiting: Option<Submission>,
+    commands: Commands,
     heard: Instant,
 }
 
@@ -134,6 +140,7 @@ enum Step {
     Queued(Result<(), Rejected>),
     Settled,
     Tick,
+    Order(Command),
     Gone,
 }
 
@@ -143,6 +150,8 @@ impl Session {
         sessions.metrics.begun.inc();
         sessions.metrics.connected.set(sessions.seats.count() as i64);
         let queues = hello.queues.clone();
+        // From here on what changes comes as an order, behind these.
+        let commands = Commands::new(sessions.desired.of(&hello.node).commands(&hello));
         sessions.nodes.connected(&seat.node, hello, now_unix_nanos());
         let progress = sessions.ingest.announce(Arc::clone(&seat.node), queues).await?;
         let terms = sessions.terms;
@@ -165,6 +174,7 @@ impl Session {
             underway: 0,
             settled: 0,
             waiting: None,
+            commands,
             heard: Instant::now(),
         })
     }
@@ -174,12 +184,14 @@ impl Session {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let reads = self.waiting.is_none() && self.underway < self.sessions.terms.credit;
+            let orders = self.commands.has_room();
             let receipts = Arc::clone(&self.receipts);
             let step = tokio::select! {
                 biased;
                 () = receipts.wait() => Step::Settled,
                 queued = queued(&mut self.waiting) => Step::Queued(queued),
                 _ = ticks.tick() => Step::Tick,
+                command = self.commands.next(&mut self.seat.orders), if orders => Step::Order(command),
                 message = inbox.message(), if reads => Step::Message(message),
                 () = self.outbox.closed() => Step::Gone,
             };
@@ -191,6 +203,10 @@ impl Session {
                 }
                 Step::Settled => self.acknowledge().await?,
                 Step::Tick => self.beat(reads).await?,
+                Step::Order(command) => {
+                    self.sessions.control_metrics.sent.inc();
+                    self.send(aggregator_message::Message::Command(command)).await?;
+                }
                 Step::Gone => return Err(End::Left),
             }
         }
@@ -204,10 +220,26 @@ impl Session {
                 self.sessions.nodes.heartbeat(&self.seat.node, heartbeat, now_unix_nanos());
             }
             Some(agent_message::Message::Hello(_)) => return Err(Refusal::SecondHello.into()),
-            // No command is sent yet, so a result is of no use; an unknown kind is one of a later version.
-            Some(agent_message::Message::CommandResult(_)) | None => {}
+            Some(agent_message::Message::CommandResult(result)) => self.answered(result),
+            // One of a later version.
+            None => {}
         }
         Ok(())
+    }
+
+    fn answered(&mut self, result: CommandResult) {
+        let label = outcome_name(result.outcome());
+        match self.commands.answered(result) {
+            Answered::Told => {}
+            Answered::Alone(result) if result.outcome() == CommandOutcome::Done => {}
+            Answered::Alone(result) => {
+                let node = &self.seat.node;
+                tracing::warn!(%node, outcome = label, detail = result.detail, "a node does not do what has to hold there");
+            }
+            // Given up, or never sent.
+            Answered::Unasked => return,
+        }
+        self.sessions.control_metrics.answered.with_label_values(&[label]).inc();
     }
 
     fn submit(&mut self, batch: Batch) -> Result<(), Refusal> {

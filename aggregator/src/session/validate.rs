@@ -10,6 +10,8 @@ use crate::session::Refusal;
 const MAX_QUEUES: usize = 64;
 /// Tracers of a hello or a heartbeat.
 const MAX_TRACERS: usize = 256;
+/// Settings of a hello.
+const MAX_SETTINGS: usize = 64;
 /// Declared losses, and loss counters, of a batch.
 const MAX_LOSSES: usize = 1024;
 const MAX_COUNTERS: usize = 256;
@@ -38,9 +40,11 @@ impl Announced {
         if !is_name {
             return Err(Refusal::NodeName);
         }
-        for (what, count, limit) in
-            [("queues", hello.queues.len(), MAX_QUEUES), ("tracers", hello.tracers.len(), MAX_TRACERS)]
-        {
+        for (what, count, limit) in [
+            ("queues", hello.queues.len(), MAX_QUEUES),
+            ("tracers", hello.tracers.len(), MAX_TRACERS),
+            ("settings", hello.settings.len(), MAX_SETTINGS),
+        ] {
             if count > limit {
                 return Err(Refusal::TooMany { what, count, limit });
             }

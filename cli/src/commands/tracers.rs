@@ -21,6 +21,7 @@ pub(crate) async fn run(mut client: Client, listing: Listing) -> Result<(), Erro
         for (tracer, node) in tracers {
             let mut object = tracer_json(tracer);
             object["node"] = node.name.as_str().into();
+            object["asked"] = asked(node, &tracer.name).into();
             writeln!(out, "{}", json_line(&object))?;
         }
         return Ok(());
@@ -39,7 +40,7 @@ pub(crate) async fn run(mut client: Client, listing: Listing) -> Result<(), Erro
             (tracer.name.clone(), None),
             (node.name.clone(), None),
             (support, colour),
-            (if tracer.enabled { "yes" } else { "no" }.into(), None),
+            (enabled(tracer, asked(node, &tracer.name)), None),
             (tracer.triggers.to_string(), None),
             (tracer.captures.to_string(), None),
             (tracer.failures.to_string(), None),
@@ -47,4 +48,20 @@ pub(crate) async fn run(mut client: Client, listing: Listing) -> Result<(), Erro
         ]);
     }
     Ok(table.write(&mut out, Style::of_stdout())?)
+}
+
+/// What the aggregator was asked to make of it, if anything.
+fn asked(node: &Node, tracer: &str) -> Option<bool> {
+    node.desired.as_ref()?.tracers.iter().find(|asked| asked.tracer == tracer)?.enabled
+}
+
+/// Whether it runs, by whose word, and whether that is about to change.
+fn enabled(tracer: &TracerStatus, asked: Option<bool>) -> String {
+    let word = |enabled| if enabled { "yes" } else { "no" };
+    let now = word(tracer.enabled);
+    match asked {
+        Some(asked) if asked != tracer.enabled => format!("{now}, {} when it comes", word(asked)),
+        _ if tracer.overridden => format!("{now}, overridden"),
+        _ => now.into(),
+    }
 }

@@ -89,6 +89,7 @@ pub(crate) fn node(node: &Node) -> Value {
         "backlog_events": node.backlog_events,
         "buffer_bytes": node.buffer_bytes,
         "clock_offset_nanos": node.clock_offset_nanos,
+        "settings_error": node.settings_error,
         "lost": lost(&node.lost),
         "tracers": node.tracers.iter().map(tracer).collect::<Value>(),
     })
@@ -120,6 +121,7 @@ pub(crate) fn tracer(tracer: &TracerStatus) -> Value {
         "support": name_of::<Support>(tracer.support, |support| support.as_str_name(), "SUPPORT_"),
         "reason": tracer.reason,
         "enabled": tracer.enabled,
+        "overridden": tracer.overridden,
         "triggers": tracer.triggers,
         "captures": tracer.captures,
         "failures": tracer.failures,

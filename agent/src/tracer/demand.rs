@@ -1,0 +1,111 @@
+//! Captures that somebody asks for: a bounded queue for each tracer, and an answer for each who asks.
+//!
+//! A demand that nobody waits for any more, because the tracer was busy or not running, is passed over.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+/// Demands of one tracer that may wait.
+const QUEUE: usize = 4;
+
+/// Why a demand came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("{QUEUE} captures that were asked for wait already")]
+    Full,
+    #[error("it ended before it answered")]
+    Ended,
+    #[error("{0}")]
+    Tracer(String),
+}
+
+/// A capture that is asked for. Dropped without an answer, it counts as one that the tracer did not get to.
+#[derive(Debug)]
+pub struct Demand {
+    /// Path of the cgroup to capture, from the root of its hierarchy; `None` for all of the node.
+    pub cgroup: Option<String>,
+    answer: oneshot::Sender<Result<String, String>>,
+}
+
+impl Demand {
+    /// The capture has begun; `detail` is a line for whoever asked, such as the run's id.
+    pub fn accept(self, detail: impl Into<String>) {
+        // Who asked may have left.
+        let _ = self.answer.send(Ok(detail.into()));
+    }
+
+    pub fn refuse(self, why: impl Into<String>) {
+        let _ = self.answer.send(Err(why.into()));
+    }
+}
+
+/// The demands of one tracer. Clones are the same queue.
+#[derive(Debug, Clone)]
+pub struct Demands {
+    sender: mpsc::Sender<Demand>,
+    queue: Arc<Mutex<mpsc::Receiver<Demand>>>,
+}
+
+impl Demands {
+    pub(crate) fn new() -> Self {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        Self { sender, queue: Arc::new(Mutex::new(queue)) }
+    }
+
+    /// The next one. Waits for ever if there is none, and may be dropped at any time.
+    pub async fn next(&self) -> Demand {
+        loop {
+            match self.queue.lock().await.recv().await {
+                Some(demand) if demand.answer.is_closed() => {}
+                Some(demand) => return demand,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Asks, and waits for the tracer's answer.
+    pub(crate) async fn ask(&self, cgroup: Option<String>) -> Result<String, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.sender.try_send(Demand { cgroup, answer }).map_err(|_| Refused::Full)?;
+        answered.await.map_err(|_| Refused::Ended)?.map_err(Refused::Tracer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_hears_what_the_tracer_says() {
+        let demands = Demands::new();
+        let tracer = async {
+            let demand = demands.next().await;
+            assert_eq!(demand.cgroup.as_deref(), Some("/a"));
+            demand.accept("begun");
+            demands.next().await.refuse("no room");
+            drop(demands.next().await);
+        };
+        let asking = async {
+            assert_eq!(demands.ask(Some("/a".into())).await, Ok("begun".into()));
+            assert_eq!(demands.ask(None).await, Err(Refused::Tracer("no room".into())));
+            assert_eq!(demands.ask(None).await, Err(Refused::Ended));
+        };
+        tokio::join!(tracer, asking);
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_bounded_and_those_who_left_are_passed_over() {
+        let demands = Demands::new();
+        for _ in 0..QUEUE {
+            let mut asking = Box::pin(demands.ask(None));
+            assert!(futures_util::poll!(&mut asking).is_pending());
+        }
+        assert_eq!(demands.ask(None).await, Err(Refused::Full));
+        let mut next = Box::pin(demands.next());
+        assert!(futures_util::poll!(&mut next).is_pending());
+        let asking = demands.ask(None);
+        let tracer = async { next.await.accept("begun") };
+        assert_eq!(tokio::join!(asking, tracer).0, Ok("begun".into()));
+    }
+}

@@ -1,0 +1,153 @@
+//! Changes to what runs on nodes, from the command line to the agent and back.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use galen_integration_tests::{
+    fleet::{Agent, Aggregator},
+    process::program,
+    query, wait,
+};
+use galen_proto::v1::{Node, TracerStatus};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NODE: &str = "web-1";
+
+/// An aggregator and an agent, in directories that survive their restarts.
+struct Fleet {
+    dir: TempDir,
+    aggregator: Aggregator,
+    agent: Agent,
+}
+
+impl Fleet {
+    async fn start(settings: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        fs::create_dir(dir.path().join("agent"))?;
+        let aggregator = Self::aggregator(dir.path()).await?;
+        let agent = Self::agent(dir.path(), &aggregator, settings)?;
+        let fleet = Self { dir, aggregator, agent };
+        fleet.node("connect with its tracers", |node| node.connected && !node.tracers.is_empty()).await?;
+        Ok(fleet)
+    }
+
+    async fn aggregator(dir: &Path) -> Result<Aggregator> {
+        Aggregator::start(dir, &["sessions.heartbeat=\"500ms\""]).await
+    }
+
+    fn agent(dir: &Path, aggregator: &Aggregator, settings: &[&str]) -> Result<Agent> {
+        Agent::start("galen-agent", NODE, &dir.join("agent"), aggregator.addresses.grpc, settings)
+    }
+
+    async fn node(&self, what: &str, is_so: impl Fn(&Node) -> bool) -> Result<Node> {
+        let what = format!("the node to {what}");
+        let found = wait::until(&what, LIMIT, || {
+            let mut query = self.aggregator.query.clone();
+            let is_so = &is_so;
+            async move { Ok(query::node(&mut query, NODE).await?.filter(is_so)) }
+        });
+        found.await.with_context(|| self.agent.process.tail()).with_context(|| self.aggregator.process.tail())
+    }
+
+    async fn tracer(&self, what: &str, name: &str, is_so: impl Fn(&TracerStatus) -> bool) -> Result<()> {
+        let is_so = |tracer: &TracerStatus| tracer.name == name && is_so(tracer);
+        self.node(what, |node| node.connected && node.tracers.iter().any(is_so)).await.map(drop)
+    }
+
+    /// Runs `galen`: its exit code, and what it said.
+    fn galen(&self, arguments: &[&str]) -> Result<(i32, String)> {
+        let url = format!("http://{}", self.aggregator.addresses.grpc);
+        let output = Command::new(program("galen")?)
+            .args(["--aggregator", &url])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        Ok((output.status.code().context("an exit code")?, said))
+    }
+
+    /// As [`galen`](Self::galen), and it has to succeed.
+    fn done(&self, arguments: &[&str]) -> Result<String> {
+        let (code, said) = self.galen(arguments)?;
+        anyhow::ensure!(code == 0, "{arguments:?} ended with {code}: {said}\n{}", self.agent.process.tail());
+        Ok(said)
+    }
+}
+
+#[tokio::test]
+async fn a_tracer_stays_disabled_through_restarts_of_both_until_it_is_reset() -> Result<()> {
+    let mut fleet = Fleet::start(&[]).await?;
+    let said = fleet.done(&["tracers", "disable", "memburst", "--node", NODE])?;
+    assert!(said.contains("`memburst` is disabled"), "{said}");
+    // What it changed is known before the answer is given.
+    let listed = fleet.done(&["tracers"])?;
+    let line = listed.lines().find(|line| line.starts_with("memburst")).context("the tracer is listed")?;
+    assert!(line.contains("no, overridden"), "{listed}");
+    let disabled = |tracer: &TracerStatus| !tracer.enabled && tracer.overridden;
+
+    fleet.agent.process.kill()?;
+    fleet.agent = Fleet::agent(fleet.dir.path(), &fleet.aggregator, &[])?;
+    fleet.tracer("be told again after its restart", "memburst", disabled).await?;
+
+    fleet.aggregator.process.kill()?;
+    fleet.agent.process.kill()?;
+    fleet.aggregator = Fleet::aggregator(fleet.dir.path()).await?;
+    fleet.agent = Fleet::agent(fleet.dir.path(), &fleet.aggregator, &[])?;
+    fleet.tracer("be told by an aggregator that was restarted", "memburst", disabled).await?;
+
+    fleet.done(&["tracers", "reset", "memburst", "--node", NODE])?;
+    fleet.tracer("follow its settings", "memburst", |tracer| tracer.enabled && !tracer.overridden).await?;
+    let evaluations = |tracer: &TracerStatus| tracer.evaluations > 0;
+    fleet.tracer("evaluate again", "memburst", evaluations).await?;
+
+    let audit = fs::read_to_string(fleet.dir.path().join("data/audit.jsonl"))?;
+    let lines: Vec<serde_json::Value> = audit.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    assert_eq!(lines.len(), 4, "{audit}");
+    for (line, enabled) in lines.iter().zip([false.into(), false.into(), serde_json::Value::Null]) {
+        assert_eq!((&line["call"], &line["node"]), (&"set_tracer".into(), &NODE.into()), "{audit}");
+        assert_eq!(line["request"], serde_json::json!({ "tracer": "memburst", "enabled": enabled }), "{audit}");
+        assert!(line["who"].as_str().is_some_and(|who| who.starts_with("127.0.0.1:")), "{audit}");
+    }
+    assert_eq!((&lines[0]["outcome"], &lines[1]["outcome"]), (&serde_json::Value::Null, &"done".into()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_node_that_is_away_is_done_when_it_comes() -> Result<()> {
+    let mut fleet = Fleet::start(&["tracers.memburst.enabled=false"]).await?;
+    fleet.tracer("have it disabled", "memburst", |tracer| !tracer.enabled && !tracer.overridden).await?;
+    fleet.agent.process.kill()?;
+    fleet.node("be away", |node| !node.connected).await?;
+    let said = fleet.done(&["tracers", "enable", "memburst", "--node", NODE])?;
+    assert!(said.contains("away: kept"), "{said}");
+    let listed = fleet.done(&["tracers"])?;
+    assert!(listed.contains("no, yes when it comes"), "{listed}");
+    let (code, said) = fleet.galen(&["tracers", "trigger", "cpuidle", "--node", NODE])?;
+    assert_eq!((code, said.contains("is away")), (1, true), "{said}");
+
+    fleet.agent = Fleet::agent(fleet.dir.path(), &fleet.aggregator, &["tracers.memburst.enabled=false"])?;
+    let runs = |tracer: &TracerStatus| tracer.enabled && tracer.overridden && tracer.evaluations > 0;
+    fleet.tracer("run it", "memburst", runs).await
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_says_why() -> Result<()> {
+    let fleet = Fleet::start(&[]).await?;
+    for (arguments, code, why) in [
+        (&["tracers", "disable", "oom", "--node", "web-2"][..], 3, "node `web-2` was not heard of"),
+        (&["tracers", "disable", "omm", "--node", NODE], 3, "no tracer `omm`; it has"),
+        (&["tracers", "disable", "oom"], 2, "--node"),
+        (&["tracers", "trigger", "oom", "--node", NODE], 1, "`oom` captures on its own triggers only"),
+    ] {
+        let (ended, said) = fleet.galen(arguments)?;
+        assert_eq!(ended, code, "{arguments:?}: {said}");
+        assert!(said.contains(why), "{arguments:?}: {said}");
+    }
+    Ok(())
+}
