@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-const PROGRAMS: &[&str] = &["block_io", "cpu_profile", "oom", "tasks", "waitrate"];
+const PROGRAMS: &[&str] = &["block_io", "cpu_profile", "flight", "oom", "tasks", "waitrate"];
 
 const INSTALL: &str = "install what compiles BPF programs: apt-get install clang llvm libbpf-dev";
 
@@ -62,16 +62,26 @@ const LAYOUTS: &[Layout] = &[
             "time",
             "slots",
             "address_space",
+            "cgroups",
             "tgid",
             "tid",
             "kernel_bytes",
             "user_bytes",
+            "run_bytes",
             "kernel_error",
             "user_error",
             "comm",
         ],
-        constants: &["CPU_PROFILE_MAX_FRAMES", "CPU_PROFILE_SLOTS", "CPU_PROFILE_TARGETS"],
+        constants: &[
+            "CPU_PROFILE_MAX_FRAMES",
+            "CPU_PROFILE_SLOTS",
+            "CPU_PROFILE_TARGETS",
+            "CPU_PROFILE_MAX_DEPTH",
+            "CPU_PROFILE_BUILD_ID",
+            "CPU_PROFILE_HIERARCHIES",
+        ],
     },
+    Layout { program: "cpu_profile", name: "cpu_profile_run", fields: &["build_id", "frames"], constants: &[] },
     Layout {
         program: "cpu_profile",
         name: "cpu_profile_target",
@@ -79,7 +89,21 @@ const LAYOUTS: &[Layout] = &[
         constants: &["CPU_PROFILE_UNIFIED", "CPU_PROFILE_CPU", "CPU_PROFILE_CPUACCT"],
     },
     Layout { program: "cpu_profile", name: "cpu_profile_counts", fields: &["taken", "ring_full"], constants: &[] },
-    Layout { program: "cpu_profile", name: "cpu_profile_control", fields: &["series"], constants: &[] },
+    Layout { program: "cpu_profile", name: "cpu_profile_control", fields: &["series", "host_slots"], constants: &[] },
+    Layout {
+        program: "flight",
+        name: "flight_segment",
+        fields: &["sequence", "last", "used", "records"],
+        constants: &["FLIGHT_SEGMENTS", "FLIGHT_SEGMENT_BYTES"],
+    },
+    Layout {
+        program: "flight",
+        name: "flight_cpu",
+        fields: &["sequence", "forgotten", "ticks", "samples"],
+        constants: &[],
+    },
+    Layout { program: "flight", name: "flight_ancestry", fields: &[], constants: &[] },
+    Layout { program: "flight", name: "flight_image", fields: &["address_space", "tgid"], constants: &[] },
     Layout {
         program: "oom",
         name: "oom_kill",

@@ -41,6 +41,8 @@ want git git
 want ca-certificates /etc/ssl/certs/ca-certificates.crt
 if [[ $purpose == test ]]; then
   want docker.io dockerd
+  want containerd containerd
+  want runc runc
   want mount losetup
   want e2fsprogs mkfs.ext4
   want busybox-static /usr/share/doc/busybox-static

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     budget::Bounds,
+    containers,
     recorder::Limits,
     tracer::{Sections, TracerSet},
     tracers::Shipped,
@@ -42,8 +43,8 @@ pub struct Config<S: TracerSet = Shipped> {
     pub records: Records,
     /// What captures may cost.
     pub budget: Budget,
-    /// Where containers are described.
-    pub containers: ContainerSources,
+    /// Who is asked what a container is, and which containers events are wanted of.
+    pub containers: containers::Raw,
     /// What is watched for.
     pub tracers: Sections<S>,
     /// The agent's own log, on standard error.
@@ -110,13 +111,6 @@ pub struct Budget {
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct ContainerSources {
-    /// Socket of docker's API.
-    pub docker_socket: PathBuf,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `text` or `json`.
     pub format: LogFormat,
@@ -135,7 +129,7 @@ impl<S: TracerSet> Default for Config<S> {
             buffer: Buffer::default(),
             records: Records::default(),
             budget: Budget::default(),
-            containers: ContainerSources::default(),
+            containers: containers::Raw::default(),
             tracers: Sections::default(),
             log: Log::default(),
         }
@@ -183,12 +177,6 @@ impl Default for Budget {
     }
 }
 
-impl Default for ContainerSources {
-    fn default() -> Self {
-        Self { docker_socket: "/var/run/docker.sock".into() }
-    }
-}
-
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::default(), filter: "info".into() }
@@ -205,6 +193,8 @@ pub enum Invalid {
     NodeName(usize),
     #[error("`aggregator.endpoint`")]
     Endpoint(#[source] galen_runtime::endpoint::Error),
+    #[error("`[containers]`: {0}")]
+    Containers(#[from] containers::Invalid),
     #[error("`log.filter`")]
     Filter(#[source] galen_runtime::telemetry::Error),
     #[error("`{key}` must not be zero")]
@@ -219,6 +209,7 @@ pub struct Settings<S: TracerSet = Shipped> {
     pub(crate) config: Config<S>,
     pub(crate) node: String,
     pub(crate) endpoint: Endpoint,
+    pub(crate) containers: containers::Settings,
     /// `None` if they were made, not read.
     pub(crate) layers: Option<Layers>,
 }
@@ -311,6 +302,7 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
             return Err(Invalid::NodeName(node.len()));
         }
         let endpoint = config.aggregator.endpoint.parse().map_err(Invalid::Endpoint)?;
+        let containers = config.containers.clone().try_into()?;
         galen_runtime::telemetry::check_filter(&config.log.filter).map_err(Invalid::Filter)?;
         let sizes = [
             ("buffer.max_bytes", config.buffer.max_bytes),
@@ -321,7 +313,7 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         ];
         match sizes.iter().find(|(_, size)| size.0 == 0) {
             Some((key, _)) => Err(Invalid::Zero { key }),
-            None => Ok(Self { config, node, endpoint, layers: None }),
+            None => Ok(Self { config, node, endpoint, containers, layers: None }),
         }
     }
 }

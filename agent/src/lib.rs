@@ -68,7 +68,7 @@ pub enum Error {
     },
     #[error("the buffer's opening was cut short")]
     Opening(#[source] tokio::task::JoinError),
-    #[error("a metric of a tracer cannot be registered")]
+    #[error("a metric cannot be registered")]
     Metrics(#[source] prometheus::Error),
     #[error("a tracer cannot be begun")]
     Tracer(#[from] tracer::ChangeError),
@@ -127,7 +127,10 @@ impl Agent {
 
         let (ticker, tick) = Ticker::new(clock.clone(), tracers.token());
         spawn(&tracers, "ticker", tick);
-        let (containers, prefetch) = Containers::shipped(&settings.config.containers.docker_socket);
+        let metrics = prometheus::Registry::new();
+        let of_containers = containers::Metrics::new().map_err(Error::Metrics)?;
+        of_containers.register(&metrics).map_err(Error::Metrics)?;
+        let (containers, prefetch) = Containers::shipped(&settings.containers, &environment.hierarchies, of_containers);
         let stopping = tracers.token();
         spawn(&tracers, "containers", async move {
             stopping.run_until_cancelled(prefetch).await;

@@ -7,8 +7,12 @@
  * program image, whose mappings must be read while it lives (and change most while it is young), or when the ring is
  * half full.
  */
-#include "../include/kernel.h"
 #include "cpu_profile.h"
+
+#define WALK_KERNEL_FRAMES CPU_PROFILE_MAX_FRAMES
+#define WALK_USER_FRAMES CPU_PROFILE_MAX_FRAMES
+#define WALK_RUNS 32
+#include "../include/walk.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -56,20 +60,6 @@ struct {
 	__type(value, __u64);
 } images SEC(".maps");
 
-#define FRAME_BYTES (CPU_PROFILE_MAX_FRAMES * sizeof(__u64))
-
-struct scratch {
-	struct cpu_profile_sample sample;
-	__u64 frames[2 * (CPU_PROFILE_MAX_FRAMES + 1)];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratches SEC(".maps");
-
 static __always_inline __u64 wanted_by(struct cgroup *cgroup, __u64 hierarchy)
 {
 	__u64 slots = 0;
@@ -84,31 +74,6 @@ static __always_inline __u64 wanted_by(struct cgroup *cgroup, __u64 hierarchy)
 		if (found)
 			slots |= *found;
 		cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
-	}
-	return slots;
-}
-
-static __always_inline __u64 slots_of(struct task_struct *task)
-{
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct cgroup *unified = BPF_CORE_READ(set, dfl_cgrp);
-	struct cgroup_root *unified_root = BPF_CORE_READ(unified, root);
-	struct cgroup_root *cpu_root = NULL;
-	__u64 slots = wanted_by(unified, CPU_PROFILE_UNIFIED);
-
-	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpu_cgrp_id)) {
-		struct cgroup *cpu = cgroup_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpu_cgrp_id));
-
-		cpu_root = BPF_CORE_READ(cpu, root);
-		if (cpu_root != unified_root)
-			slots |= wanted_by(cpu, CPU_PROFILE_CPU);
-	}
-	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, cpuacct_cgrp_id)) {
-		struct cgroup *cpuacct = cgroup_of(set, bpf_core_enum_value(enum cgroup_subsys_id, cpuacct_cgrp_id));
-		struct cgroup_root *root = BPF_CORE_READ(cpuacct, root);
-
-		if (root != unified_root && root != cpu_root)
-			slots |= wanted_by(cpuacct, CPU_PROFILE_CPUACCT);
 	}
 	return slots;
 }
@@ -162,47 +127,34 @@ SEC("perf_event")
 int sample_cpu(void *ctx)
 {
 	__u64 ids = bpf_get_current_pid_tgid();
+	struct cpu_profile_control *now;
 	struct task_struct *task;
-	struct scratch *scratch;
-	__u32 zero = 0;
-	__u64 slots, kernel_bytes = 0, user_bytes = 0;
-	long walked;
+	struct walk *walk;
+	__u32 zero = 0, bytes;
+	__u64 slots;
 
 	/* The event ticks on idle CPUs too. */
 	if ((__u32)ids == 0 || ids >> 32 == own_tgid)
 		return 0;
 	task = (struct task_struct *)bpf_get_current_task();
-	slots = slots_of(task);
+	walk = bpf_map_lookup_elem(&walks, &zero);
+	now = bpf_map_lookup_elem(&control, &zero);
+	if (!walk || !now)
+		return 0;
+	slots = now->host_slots;
+	__builtin_memset(walk->record.sample.cgroups, 0, sizeof(walk->record.sample.cgroups));
+#define VISIT(cgroup, hierarchy)                                                                                      \
+	do {                                                                                                          \
+		walk->record.sample.cgroups[hierarchy] = BPF_CORE_READ(cgroup, kn, id);                               \
+		slots |= wanted_by(cgroup, hierarchy);                                                                \
+	} while (0)
+	FOR_EACH_HIERARCHY(task, VISIT);
 	if (!slots)
 		return 0;
-	scratch = bpf_map_lookup_elem(&scratches, &zero);
-	if (!scratch)
+	walk->record.sample.slots = slots;
+	bytes = walk_current(ctx, walk, task);
+	if (bytes < sizeof(walk->record.sample) || bytes > sizeof(walk->record))
 		return 0;
-
-	scratch->sample.time = bpf_ktime_get_boot_ns();
-	scratch->sample.slots = slots;
-	scratch->sample.address_space = (__u64)BPF_CORE_READ(task, mm);
-	scratch->sample.tgid = ids >> 32;
-	scratch->sample.tid = ids;
-	scratch->sample.kernel_error = 0;
-	scratch->sample.user_error = 0;
-	bpf_get_current_comm(scratch->sample.comm, sizeof(scratch->sample.comm));
-
-	walked = bpf_get_stack(ctx, scratch->frames, FRAME_BYTES, 0);
-	if (walked < 0)
-		scratch->sample.kernel_error = walked;
-	else if (walked <= FRAME_BYTES)
-		kernel_bytes = walked;
-	if (scratch->sample.address_space) {
-		walked = bpf_get_stack(ctx, (void *)scratch->frames + kernel_bytes, FRAME_BYTES, BPF_F_USER_STACK);
-		if (walked < 0)
-			scratch->sample.user_error = walked;
-		else if (walked <= FRAME_BYTES)
-			user_bytes = walked;
-	}
-	scratch->sample.kernel_bytes = kernel_bytes;
-	scratch->sample.user_bytes = user_bytes;
-	count(slots, !bpf_ringbuf_output(&samples, scratch, sizeof(scratch->sample) + kernel_bytes + user_bytes,
-					 wake_up(&scratch->sample)));
+	count(slots, !bpf_ringbuf_output(&samples, &walk->record, bytes, wake_up(&walk->record.sample)));
 	return 0;
 }

@@ -135,6 +135,11 @@ struct task_struct___before_5_14 {
 	long state;
 };
 
+/* A timer, of which only what it calls tells its kind. */
+struct hrtimer {
+	void *function;
+};
+
 struct seq_file;
 
 struct bpf_iter_meta {

@@ -168,7 +168,10 @@ impl Kernel {
     }
 
     /// The kernel's BTF, which programs of some kinds need to be loaded.
-    pub(crate) fn btf(&self) -> Result<Btf, Error> {
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn btf(&self) -> Result<Btf, Error> {
         Btf::from_sys_fs().map_err(Error::BadBtf)
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod block_io;
 pub mod cpu_profile;
+pub mod flight;
 pub mod oom;
 pub mod tasks;
 pub mod waitrate;

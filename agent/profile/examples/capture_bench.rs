@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("loaded          {}", usage()?);
     fs::write("/proc/self/clear_refs", "5")?;
     let before = cpu()?;
-    let request = Request { targets: vec![Target::from_path(path)?], duration: Duration::from_secs(seconds) };
+    let request = Request { scope: Target::from_path(path)?.into(), duration: Duration::from_secs(seconds) };
     let profile = sampler.capture(&request, &Cancel::new()?)?;
     println!("after capture   {}", usage()?);
     println!("capture         {} ms of CPU, {} bytes of pprof", cpu()? - before, profile.pprof.len());

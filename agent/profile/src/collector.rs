@@ -6,12 +6,14 @@ use std::collections::HashMap;
 
 use galen_bpf::{Comm, cpu_profile::Sample};
 
-use crate::processes::Place;
+use crate::{processes::Place, profile::Busy};
 
 /// Frames of all different stacks together; 4 bytes each.
 const MAX_FRAMES: usize = 2_000_000;
 /// Different places; some 64 bytes each.
 const MAX_PLACES: usize = 100_000;
+/// Processes that are told apart; the samples of more are in the stacks only.
+const MAX_PROCESSES: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Stack {
@@ -30,7 +32,7 @@ pub(crate) enum UserSide {
     Walked,
     /// The walk left the code of the program: what followed was nonsense and is left out.
     Cut,
-    /// The process was gone before its mappings could be read.
+    /// The process was gone before its mappings could be read, and nobody else had its file.
     Gone,
     /// The stack could not be read.
     Unreadable,
@@ -42,6 +44,7 @@ pub(crate) enum UserSide {
 pub(crate) struct Collector {
     places: HashMap<Place, u32>,
     stacks: HashMap<Stack, u64>,
+    processes: HashMap<u32, Busy>,
     frames: usize,
     /// Samples that came.
     pub(crate) samples: u64,
@@ -55,13 +58,14 @@ pub(crate) struct Collector {
 pub(crate) struct Collected {
     pub(crate) places: Vec<Place>,
     pub(crate) stacks: Vec<(Stack, u64)>,
+    pub(crate) processes: Vec<Busy>,
 }
 
 impl Collector {
-    /// `places` are those of the sample's frames: the kernel's, then the program's.
-    pub(crate) fn add(&mut self, sample: &Sample<'_>, places: &[Place]) {
+    /// `places` are those of the sample's frames: `kernel` of the kernel, then the program's.
+    pub(crate) fn add(&mut self, sample: &Sample<'_>, kernel: usize, places: &[Place]) {
         self.samples += 1;
-        let kernel = sample.kernel().len();
+        self.count(sample, kernel > 0);
         let (kernel_places, user_places) = places.split_at(kernel.min(places.len()));
         let (user, kept) = judge(sample, user_places);
         let wanted = kernel_places.len() + kept;
@@ -87,12 +91,28 @@ impl Collector {
         *count += 1;
     }
 
+    fn count(&mut self, sample: &Sample<'_>, in_kernel: bool) {
+        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&sample.tgid) {
+            return;
+        }
+        let busy = self.processes.entry(sample.tgid).or_insert_with(|| Busy {
+            pid: sample.tgid,
+            comm: sample.comm.text().into_owned(),
+            cgroups: sample.cgroups,
+            samples: 0,
+            kernel_samples: 0,
+        });
+        busy.samples += 1;
+        busy.kernel_samples += u64::from(in_kernel);
+    }
+
     pub(crate) fn finish(self) -> Collected {
         let mut places: Vec<_> = self.places.into_iter().collect();
         places.sort_unstable_by_key(|(_, number)| *number);
         Collected {
             places: places.into_iter().map(|(place, _)| place).collect(),
             stacks: self.stacks.into_iter().collect(),
+            processes: self.processes.into_values().collect(),
         }
     }
 
@@ -113,6 +133,8 @@ fn judge(sample: &Sample<'_>, user: &[Place]) -> (UserSide, usize) {
         None => (UserSide::Unreadable, 0),
         // One frame says it: the addresses of each such process differ, their stacks are one.
         Some(Place::Gone) => (UserSide::Gone, 1),
+        // Its stack is kept: whoever has the file can name it by build id and offset.
+        Some(Place::File { file, .. }) if file.is_unseen() => (UserSide::Gone, user.len()),
         Some(_) => match user.iter().skip(1).position(|place| matches!(place, Place::Unknown | Place::Gone)) {
             Some(position) => (UserSide::Cut, position + 1),
             None => (UserSide::Walked, user.len()),

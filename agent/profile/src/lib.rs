@@ -1,15 +1,19 @@
 //! CPU profiles of cgroups: samples taken in the kernel by BPF, symbols, pprof.
 //!
-//! A [`Sampler`] loads its program once and keeps it; perf events are open only while a capture runs, so an idle sampler
-//! costs nothing but its ring. A capture is a blocking call on a thread of the caller's; several may run at one time
-//! and share the program, the ring and what was read about processes.
+//! A [`Sampler`] loads its programs once and keeps them. One is the flight recorder: it samples at a low rate, always,
+//! into memory that it overwrites, and is read when somebody wants to know what was. The other samples for captures;
+//! its perf events are open only while one runs. A capture is a blocking call on a thread of the caller's; several may
+//! run at one time.
 //!
-//! Processes are looked at while they live: the kernel side wakes a capture at the first samples of each program image,
-//! and the capture then reads its mappings and holds its files open. Names are found at the end, file by file, so that the
-//! symbol tables of one file at most are in memory. Every sample that does not arrive is counted in the result.
+//! Processes are looked at while they live: the kernel side tells of each program image that it samples, and its mappings
+//! are read and its files held open. Frames come with the build id of their file, so that also those of a process that
+//! ended too soon have names if anybody else had the file. Names are found at the end, file by file, so that the symbol
+//! tables of one file at most are in memory. Every sample that does not arrive is counted in the result.
 
 mod cancel;
 mod collector;
+mod files;
+mod history;
 mod hot;
 mod inside;
 mod maps;
@@ -22,11 +26,13 @@ mod sampler;
 mod session;
 mod symbols;
 mod target;
+mod tick;
 
 pub use cancel::Cancel;
 pub use galen_bpf::{Error as LoadError, Kernel, Support, cpu_profile::Hierarchy};
+pub use history::Counts;
 pub use hot::{HotFunction, HotStack};
-pub use profile::{Lost, Profile, Summary, UserStacks};
-pub use sampler::{Error, Request, Sampler, Settings};
+pub use profile::{Busy, Lost, NoHistory, Profile, Recording, Summary, UserStacks};
+pub use sampler::{Error, News, Request, Sampler, Settings};
 pub use symbols::kernel_functions;
-pub use target::{Target, TargetError};
+pub use target::{Scope, Target, TargetError};

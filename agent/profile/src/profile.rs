@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use galen_bpf::cpu_profile::HIERARCHIES;
 
 use crate::hot::{HotFunction, HotStack};
 
@@ -17,8 +18,9 @@ pub struct Profile {
 pub struct Summary {
     pub started: SystemTime,
     pub lasted: Duration,
-    pub hertz: u32,
-    /// In the profile. A sample stands for 1/hertz seconds of CPU.
+    /// CPU time that a sample stands for.
+    pub period: Duration,
+    /// In the profile.
     pub samples: u64,
     /// Of these, taken while the kernel ran.
     pub kernel_samples: u64,
@@ -30,6 +32,36 @@ pub struct Summary {
     pub hottest_stacks: Vec<HotStack>,
     /// At most [`crate::HotFunction::LISTED`], by samples in the function itself, the hottest first.
     pub hottest_functions: Vec<HotFunction>,
+    /// The processes that were sampled, up to 4,096, those with the most samples first.
+    pub processes: Vec<Busy>,
+}
+
+impl Summary {
+    /// CPUs that the samples stand for.
+    #[must_use]
+    pub fn cpus(&self) -> f64 {
+        let lasted = self.lasted.as_secs_f64();
+        if lasted > 0.0 { self.samples as f64 * self.period.as_secs_f64() / lasted } else { 0.0 }
+    }
+
+    /// Samples a second of a CPU.
+    #[must_use]
+    pub fn hertz(&self) -> f64 {
+        1.0 / self.period.as_secs_f64()
+    }
+}
+
+/// A process and its samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    pub pid: u32,
+    /// Of the thread that was seen first.
+    pub comm: String,
+    /// Ids of its cgroups in the order of [`crate::Hierarchy::ALL`]; 0 where there is none of its own.
+    pub cgroups: [u64; HIERARCHIES],
+    pub samples: u64,
+    /// Of these, taken while the kernel ran.
+    pub kernel_samples: u64,
 }
 
 /// What the program's side of the samples is worth; the sum is `samples`.
@@ -44,6 +76,23 @@ pub struct UserStacks {
     pub unreadable: u64,
     /// Kernel threads have none.
     pub kernel_thread: u64,
+}
+
+/// What a capture with a look back gives.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// The seconds before it began, by the flight recorder, or why there is none.
+    pub before: Result<Profile, NoHistory>,
+    pub after: Profile,
+}
+
+/// Why there is no look back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoHistory {
+    #[error("the flight recorder is off")]
+    Off,
+    #[error("the flight recorder does not work: {0}")]
+    Broken(String),
 }
 
 /// Samples that matched and are not in the profile.

@@ -24,21 +24,22 @@ const C_LIBRARIES: [&str; 4] = ["libc.so", "libc-", "libpthread", "ld-musl"];
 pub(crate) struct Taken {
     pub(crate) started: SystemTime,
     pub(crate) lasted: Duration,
-    pub(crate) hertz: u32,
+    pub(crate) period: Duration,
 }
 
 /// # Errors
 /// Those of compressing to memory: none in practice.
-pub(crate) fn build(ended: Ended, taken: Taken) -> io::Result<Profile> {
+pub(crate) fn build(ended: Ended, taken: &Taken) -> io::Result<Profile> {
     let Ended { collector, ring_full } = ended;
     let lost = Lost { ring_full, table_full: collector.table_full, bad_record: collector.bad_records };
-    let Collected { places, stacks } = collector.finish();
+    let Collected { places, stacks, mut processes } = collector.finish();
+    processes.sort_unstable_by_key(|busy| (std::cmp::Reverse(busy.samples), busy.pid));
     let symbols = Symbols::of(&places);
 
     let mut summary = Summary {
         started: taken.started,
         lasted: taken.lasted,
-        hertz: taken.hertz,
+        period: taken.period,
         samples: 0,
         kernel_samples: 0,
         stacks: stacks.len() as u64,
@@ -46,6 +47,7 @@ pub(crate) fn build(ended: Ended, taken: Taken) -> io::Result<Profile> {
         lost,
         hottest_stacks: hot::stacks(&stacks, &symbols),
         hottest_functions: hot::functions(&stacks, &symbols),
+        processes,
     };
     for (stack, samples) in &stacks {
         summary.samples += samples;
@@ -65,7 +67,7 @@ pub(crate) fn build(ended: Ended, taken: Taken) -> io::Result<Profile> {
     let header = pprof::Header {
         started: taken.started,
         lasted: taken.lasted,
-        period: 1_000_000_000 / i64::from(taken.hertz),
+        period: i64::try_from(taken.period.as_nanos()).unwrap_or(i64::MAX),
         comments: remarks(&summary),
     };
     let pprof = pprof::encode(&header, &places, &stacks, &symbols)?;

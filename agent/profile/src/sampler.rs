@@ -1,4 +1,4 @@
-//! Captures: from cgroups and a duration to a profile.
+//! Captures and looks back: from a scope and a duration to a profile.
 
 use std::{
     io,
@@ -7,15 +7,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use galen_bpf::{Kernel, Support, release_free_memory};
+use galen_bpf::{Kernel, Support, flight::Image, release_free_memory};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     cancel::Cancel,
-    profile::Profile,
+    collector::Collector,
+    history::{self, Counts, History, HistoryError},
+    profile::{NoHistory, Profile, Recording},
     report::{self, Taken},
     session::{Ended, Refused, Session},
-    target::Target,
+    target::Scope,
 };
 
 /// How long samples stay in the ring at most.
@@ -27,18 +29,19 @@ pub struct Settings {
     pub hertz: u32,
     /// Size of the ring that samples wait in: a power of two, at least a page. `None` chooses by the number of CPUs.
     pub ring_bytes: Option<u32>,
+    /// Whether the flight recorder runs.
+    pub history: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { hertz: 99, ring_bytes: None }
+        Self { hertz: 99, ring_bytes: None, history: true }
     }
 }
 
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Cgroups to sample, each with all below it. At least one.
-    pub targets: Vec<Target>,
+    pub scope: Scope,
     pub duration: Duration,
 }
 
@@ -57,9 +60,11 @@ pub enum Error {
     Wait(#[source] io::Error),
     #[error("cannot write the profile")]
     Encode(#[source] io::Error),
+    #[error(transparent)]
+    NoHistory(#[from] NoHistory),
 }
 
-/// The loaded program. Clones share it.
+/// The loaded programs. Clones share them.
 #[derive(Clone)]
 pub struct Sampler {
     shared: Arc<Shared>,
@@ -70,24 +75,38 @@ struct Shared {
     /// Readable when the kernel side asks to be drained early.
     ring: OwnedFd,
     hertz: u32,
+    no_history: Option<NoHistory>,
 }
 
 impl Sampler {
-    /// Loads the program; nothing is sampled before a capture.
+    /// Loads the programs. The flight recorder runs from now on; nothing else is sampled before a capture.
     ///
     /// # Errors
-    /// What the machine lacks, in one line.
+    /// What the machine lacks, in one line. A flight recorder that does not work is no error: see
+    /// [`support`](Self::support).
     pub fn load(kernel: &Kernel, settings: &Settings) -> Result<Self, Error> {
         let hertz = settings.hertz.max(1);
-        let session = Session::load(kernel, hertz, settings.ring_bytes.unwrap_or_else(ring_bytes))?;
+        let mut session = Session::load(kernel, hertz, settings.ring_bytes.unwrap_or_else(ring_bytes))?;
+        let no_history = match settings.history.then(|| History::load(kernel)) {
+            None => Some(NoHistory::Off),
+            Some(Err(HistoryError::Bpf(error))) => Some(NoHistory::Broken(error.reason())),
+            Some(Err(error)) => Some(NoHistory::Broken(error.to_string())),
+            Some(Ok(history)) => {
+                session.history = Some(history);
+                None
+            }
+        };
         let ring = session.ring_fd().map_err(Error::Wait)?;
-        Ok(Self { shared: Arc::new(Shared { session: Mutex::new(session), ring, hertz }) })
+        Ok(Self { shared: Arc::new(Shared { session: Mutex::new(session), ring, hertz, no_history }) })
     }
 
-    /// That it was loaded is all it takes.
+    /// Whether profiles begin before their trigger.
     #[must_use]
     pub fn support(&self) -> Support {
-        Support::Full
+        match &self.shared.no_history {
+            None | Some(NoHistory::Off) => Support::Full,
+            Some(why) => Support::Degraded(format!("profiles begin with their trigger: {why}")),
+        }
     }
 
     /// Samples for as long as asked, or until cancelled, and gives what there is. Blocks: call it on a thread for it.
@@ -95,21 +114,92 @@ impl Sampler {
     /// # Errors
     /// Too many captures at one time, or what the kernel refuses.
     pub fn capture(&self, request: &Request, cancel: &Cancel) -> Result<Profile, Error> {
-        if request.targets.is_empty() {
-            return Err(Error::NoTarget);
-        }
-        let slot = self.shared.lock().begin(&request.targets).map_err(|refused| match refused {
+        let running = self.begin(&request.scope)?;
+        let (started, clock) = (SystemTime::now(), Instant::now());
+        self.wait(clock + request.duration, cancel)?;
+        self.finish(running, started, clock.elapsed())
+    }
+
+    /// As [`capture`](Self::capture), with what the flight recorder has of the time before.
+    ///
+    /// # Errors
+    /// As [`capture`](Self::capture); of the flight recorder, what the kernel refuses.
+    pub fn record(&self, request: &Request, span: Duration, cancel: &Cancel) -> Result<Recording, Error> {
+        // The capture first, so that nothing is lost between the two.
+        let running = self.begin(&request.scope)?;
+        let (started, clock) = (SystemTime::now(), Instant::now());
+        let past = self.past(&request.scope, span);
+        self.wait(clock + request.duration, cancel)?;
+        let after = self.finish(running, started, clock.elapsed())?;
+        let before = match past.and_then(Past::name) {
+            Ok(profile) => Ok(profile),
+            Err(Error::NoHistory(why)) => Err(why),
+            Err(error) => return Err(error),
+        };
+        release_free_memory();
+        Ok(Recording { before, after })
+    }
+
+    /// The last seconds up to now, as far as the flight recorder has them. Blocks for some milliseconds.
+    ///
+    /// # Errors
+    /// There is no flight recorder, or what the kernel refuses.
+    pub fn freeze(&self, scope: &Scope, span: Duration) -> Result<Profile, Error> {
+        let profile = self.past(scope, span)?.name();
+        release_free_memory();
+        profile
+    }
+
+    /// To be called about once a second: program images that are new to the flight recorder, for
+    /// [`keep_up`](Self::keep_up). Costs nothing while there are none. `None` when nothing is to be done.
+    #[must_use]
+    pub fn news(&self) -> Option<News> {
+        // Who holds the lock looks at processes itself.
+        self.shared.session.try_lock().ok()?.news().map(News)
+    }
+
+    /// Reads what these processes have mapped, while they live. Blocks for a millisecond.
+    pub fn keep_up(&self, news: &News) {
+        self.shared.lock().keep_up(&news.0);
+    }
+
+    /// What the flight recorder did so far; `None` if there is none.
+    #[must_use]
+    pub fn counts(&self) -> Option<Counts> {
+        self.shared.lock().history.as_ref()?.counts().ok()
+    }
+
+    fn begin(&self, scope: &Scope) -> Result<Running<'_>, Error> {
+        check(scope)?;
+        let slot = self.shared.lock().begin(scope).map_err(|refused| match refused {
             Refused::NoSlot => Error::Busy,
             Refused::TooManyTargets => Error::TooManyTargets,
             Refused::Bpf(error) => Error::Bpf(error),
         })?;
-        let running = Running { shared: &self.shared, slot, ended: false };
-        let (started, clock) = (SystemTime::now(), Instant::now());
-        self.wait(clock + request.duration, cancel)?;
-        let lasted = clock.elapsed();
-        let profile = report::build(running.end(), Taken { started, lasted, hertz: self.shared.hertz });
+        Ok(Running { shared: &self.shared, slot, ended: false })
+    }
+
+    fn finish(&self, running: Running<'_>, started: SystemTime, lasted: Duration) -> Result<Profile, Error> {
+        let period = Duration::from_secs(1) / self.shared.hertz;
+        let profile = report::build(running.end(), &Taken { started, lasted, period });
         release_free_memory();
         profile.map_err(Error::Encode)
+    }
+
+    fn past(&self, scope: &Scope, span: Duration) -> Result<Past, Error> {
+        check(scope)?;
+        if let Some(why) = &self.shared.no_history {
+            return Err(why.clone().into());
+        }
+        let (now, at) = (SystemTime::now(), history::now());
+        let nanoseconds = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let mut session = self.shared.lock();
+        let Some((collector, covered)) = session.past(scope, at.saturating_sub(nanoseconds)..at)? else {
+            return Err(NoHistory::Off.into());
+        };
+        let period = session.history.as_ref().map_or(Duration::ZERO, |history| history.period);
+        let lasted = Duration::from_nanos(at.saturating_sub(covered.from));
+        Ok(Past { collector, taken: Taken { started: now.checked_sub(lasted).unwrap_or(now), lasted, period } })
     }
 
     fn wait(&self, deadline: Instant, cancel: &Cancel) -> Result<(), Error> {
@@ -133,6 +223,30 @@ impl Sampler {
             }
             self.shared.lock().drain();
         }
+    }
+}
+
+/// Program images to look at.
+#[derive(Debug)]
+pub struct News(Vec<Image>);
+
+/// Samples of the past, not named yet.
+struct Past {
+    collector: Collector,
+    taken: Taken,
+}
+
+impl Past {
+    fn name(self) -> Result<Profile, Error> {
+        let ended = Ended { collector: self.collector, ring_full: 0 };
+        report::build(ended, &self.taken).map_err(Error::Encode)
+    }
+}
+
+fn check(scope: &Scope) -> Result<(), Error> {
+    match scope {
+        Scope::Cgroups(targets) if targets.is_empty() => Err(Error::NoTarget),
+        _ => Ok(()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The loaded program, its maps, and the captures that use them at the moment.
 //!
 //! Perf events are attached from the first capture's begin to the last one's end. Whichever capture wakes first drains
-//! the ring for all. When the last one ends, all that was read about processes is dropped.
+//! the ring for all. What is read about processes serves captures and the flight recorder alike.
 
 use std::{
     collections::HashMap as StdMap,
     io,
+    ops::Range,
     os::fd::{AsFd, OwnedFd},
 };
 
@@ -20,13 +21,17 @@ use aya::{
 };
 use galen_bpf::{
     Error, Kernel,
-    cpu_profile::{Control, Counts, OBJECT, SLOTS, Sample, TARGETS, TargetKey, control, ring_full, target_key},
+    cpu_profile::{
+        Control, Counts, OBJECT, SLOTS, Sample, TARGETS, TargetKey, UserFrame, control, ring_full, target_key,
+    },
+    flight::Image,
 };
 
 use crate::{
     collector::Collector,
+    history::{Covered, History},
     processes::{Place, Processes},
-    target::Target,
+    target::Scope,
 };
 
 const PROGRAM: &str = "cpu_profile";
@@ -42,8 +47,11 @@ pub(crate) struct Session {
     events: Vec<PerfEventLinkId>,
     /// What map `targets` holds.
     wanted: StdMap<TargetKey, u64>,
+    host_slots: u64,
     captures: [Option<Collector>; SLOTS],
     processes: Processes,
+    /// `None` where the flight recorder does not work, or is off.
+    pub(crate) history: Option<History>,
     series: u64,
     /// The places of the sample at hand; kept for its memory.
     places: Vec<Place>,
@@ -84,8 +92,10 @@ impl Session {
             hertz,
             events: Vec::new(),
             wanted: StdMap::new(),
+            host_slots: 0,
             captures: [const { None }; SLOTS],
             processes: Processes::default(),
+            history: None,
             series: 0,
             places: Vec::new(),
         })
@@ -96,21 +106,23 @@ impl Session {
         self.ring.as_fd().try_clone_to_owned()
     }
 
-    pub(crate) fn begin(&mut self, targets: &[Target]) -> Result<usize, Refused> {
+    pub(crate) fn begin(&mut self, scope: &Scope) -> Result<usize, Refused> {
         let slot = self.captures.iter().position(Option::is_none).ok_or(Refused::NoSlot)?;
+        let targets: &[_] = if let Scope::Cgroups(targets) = scope { targets } else { &[] };
         let keys: Vec<_> = targets.iter().map(|target| target_key(target.cgroup, target.hierarchy)).collect();
         let new = keys.iter().filter(|key| !self.wanted.contains_key(*key)).count();
         if self.wanted.len() + new > TARGETS {
             return Err(Refused::TooManyTargets);
         }
         let first = self.captures.iter().all(Option::is_none);
-        if first {
-            self.series += 1;
-            self.control.set(0, control(self.series), 0).map_err(|source| map_error("control", source))?;
-        }
+        self.series += u64::from(first);
+        self.host_slots |= if *scope == Scope::Host { 1 << slot } else { 0 };
         self.zero_counts(slot)?;
         self.captures[slot] = Some(Collector::default());
-        let begun = self.want(&keys, slot).and_then(|()| if first { self.attach() } else { Ok(()) });
+        let begun = self
+            .set_control()
+            .and_then(|()| self.want(&keys, slot))
+            .and_then(|()| if first { self.attach() } else { Ok(()) });
         if let Err(error) = begun {
             self.end(slot);
             return Err(error.into());
@@ -126,22 +138,42 @@ impl Session {
                 self.captures.iter_mut().flatten().for_each(|capture| capture.bad_records += 1);
                 continue;
             };
-            let processes = &mut self.processes;
-            self.places.clear();
-            self.places.extend(callers(sample.kernel()).map(Place::Kernel));
-            self.places.extend(
-                callers(sample.user())
-                    .enumerate()
-                    .map(|(depth, address)| processes.find(sample.tgid, sample.address_space, address, depth)),
-            );
+            find(&mut self.processes, &mut self.places, &sample, sample.kernel());
             for (slot, capture) in self.captures.iter_mut().enumerate() {
                 if let Some(capture) = capture
                     && sample.slots & (1 << slot) != 0
                 {
-                    capture.add(&sample, &self.places);
+                    capture.add(&sample, sample.kernel().len(), &self.places);
                 }
             }
         }
+    }
+
+    /// What the flight recorder has of that time; `None` if there is none.
+    pub(crate) fn past(&mut self, scope: &Scope, time: Range<u64>) -> Result<Option<(Collector, Covered)>, Error> {
+        let Some(history) = &self.history else { return Ok(None) };
+        let (processes, places) = (&mut self.processes, &mut self.places);
+        let mut collector = Collector::default();
+        processes.next_drain();
+        let covered = history.read(scope, time, |sample, kernel| {
+            find(processes, places, sample, kernel.iter().copied());
+            collector.add(sample, kernel.len(), places);
+        })?;
+        collector.bad_records = covered.bad_records;
+        Ok(Some((collector, covered)))
+    }
+
+    /// Looks at processes while they live, and forgets those of long ago.
+    pub(crate) fn keep_up(&mut self, images: &[Image]) {
+        self.processes.next_drain();
+        images.iter().for_each(|image| self.processes.look(*image));
+        self.processes.sweep();
+    }
+
+    /// Program images that are new to the flight recorder; `None` when there is nothing to keep up with.
+    pub(crate) fn news(&mut self) -> Option<Vec<Image>> {
+        let images = self.history.as_mut().map(History::news).unwrap_or_default();
+        (!images.is_empty() || self.processes.is_due()).then_some(images)
     }
 
     pub(crate) fn end(&mut self, slot: usize) -> Ended {
@@ -156,6 +188,9 @@ impl Session {
             let _ = if *slots == 0 { targets.remove(key) } else { targets.insert(key, *slots, 0) };
             *slots != 0
         });
+        self.host_slots &= !bit;
+        // As above.
+        let _ = self.set_control();
         let last = self.captures.iter().flatten().count() <= 1;
         if last {
             self.detach();
@@ -164,11 +199,16 @@ impl Session {
         let ended =
             Ended { collector: self.captures[slot].take().unwrap_or_default(), ring_full: self.ring_full(slot) };
         if last {
-            self.processes = Processes::default();
+            self.processes.sweep();
             self.places = Vec::new();
             self.wanted = StdMap::new();
         }
         ended
+    }
+
+    fn set_control(&mut self) -> Result<(), Error> {
+        let value = control(self.series, self.host_slots);
+        self.control.set(0, value, 0).map_err(|source| map_error("control", source))
     }
 
     fn want(&mut self, keys: &[TargetKey], slot: usize) -> Result<(), Error> {
@@ -227,9 +267,30 @@ impl Session {
     }
 }
 
+/// Where the frames of a sample are: the kernel's, then the program's.
+fn find(
+    processes: &mut Processes,
+    places: &mut Vec<Place>,
+    sample: &Sample<'_>,
+    kernel: impl ExactSizeIterator<Item = u64>,
+) {
+    let image = Image { address_space: sample.address_space, tgid: sample.tgid };
+    places.clear();
+    places.extend(kernel.enumerate().map(|(depth, address)| Place::Kernel(called_from(depth, address))));
+    places.extend(sample.user().enumerate().map(|(depth, frame)| {
+        let frame = match frame {
+            UserFrame::Address(address) => UserFrame::Address(called_from(depth, address)),
+            UserFrame::InFile { build_id, offset } => {
+                UserFrame::InFile { build_id, offset: called_from(depth, offset) }
+            }
+        };
+        processes.find(image, frame, depth)
+    }));
+}
+
 /// A frame that called another holds the address behind the call, which may be that of the next function.
-fn callers(frames: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
-    frames.enumerate().map(|(depth, address)| if depth == 0 { address } else { address.saturating_sub(1) })
+fn called_from(depth: usize, address: u64) -> u64 {
+    if depth == 0 { address } else { address.saturating_sub(1) }
 }
 
 fn slot_key(slot: usize) -> u32 {

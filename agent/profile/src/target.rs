@@ -1,4 +1,4 @@
-//! What to sample: a cgroup, with all below it.
+//! What to sample: the whole machine, or cgroups with all below them.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path, path::PathBuf};
 
@@ -23,6 +23,21 @@ pub enum TargetError {
 pub struct Target {
     pub cgroup: u64,
     pub hierarchy: Hierarchy,
+}
+
+/// Whose CPU time a profile is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Every task but the one that asks.
+    Host,
+    /// These cgroups, each with all below it. At least one.
+    Cgroups(Vec<Target>),
+}
+
+impl From<Target> for Scope {
+    fn from(target: Target) -> Self {
+        Self::Cgroups(vec![target])
+    }
 }
 
 impl Target {

@@ -1,6 +1,7 @@
 //! Captures on the running kernel: real cgroups, real load. They need root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says when it is skipped")]
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod support;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use galen_profile::{Cancel, Error, Profile, Request, Settings, Target};
+use galen_profile::{Cancel, Error, Profile, Request, Scope, Settings, Target};
 use galen_proto::pprof;
 use prost::Message;
 use support::{Cgroup, Load, any, capture, sampler, v1, v2};
@@ -154,7 +155,7 @@ fn every_sample_that_finds_the_ring_full_is_counted() {
     let loads = [Load::start("spin", &cgroup), Load::start("spin", &cgroup)];
     // A rate that a ring of one page cannot hold until its reader gets a CPU.
     const HERTZ: u32 = 19_999;
-    let sampler = sampler(&Settings { hertz: HERTZ, ring_bytes: Some(4096) });
+    let sampler = sampler(&Settings { hertz: HERTZ, ring_bytes: Some(4096), ..Settings::default() });
     let (profile, possible) = measured(&[&loads[0], &loads[1]], HERTZ, || capture(&sampler, &[cgroup.target()]));
     let summary = &profile.summary;
     assert!(summary.lost.ring_full > 0, "{summary:#?}");
@@ -168,7 +169,7 @@ fn cancelled_capture_gives_what_it_has() {
     let _load = Load::start("spin", &cgroup);
     let sampler = sampler(&Settings::default());
     let cancel = Cancel::new().unwrap();
-    let request = Request { targets: vec![cgroup.target()], duration: Duration::from_secs(600) };
+    let request = Request { scope: cgroup.target().into(), duration: Duration::from_secs(600) };
     let profile = std::thread::scope(|scope| {
         let capture = scope.spawn(|| sampler.capture(&request, &cancel));
         cancel.cancel();
@@ -182,7 +183,7 @@ fn captures_beyond_the_limit_are_refused_and_the_slot_comes_back() {
     let cgroup = Cgroup::below(&any());
     let sampler = sampler(&Settings::default());
     let cancel = Cancel::new().unwrap();
-    let request = |targets| Request { targets, duration: Duration::from_millis(1) };
+    let request = |targets| Request { scope: Scope::Cgroups(targets), duration: Duration::from_millis(1) };
     assert!(matches!(sampler.capture(&request(Vec::new()), &cancel), Err(Error::NoTarget)));
     let many = (0..2000).map(|cgroup| Target { cgroup, hierarchy: galen_profile::Hierarchy::Unified }).collect();
     assert!(matches!(sampler.capture(&request(many), &cancel), Err(Error::TooManyTargets)));

@@ -2,62 +2,74 @@
 //!
 //! A runtime is one file: it [claims](Runtime::claim) cgroups by their path, which costs nothing, and
 //! [describes](Runtime::describe) what it claimed, which may ask a daemon. What is below a claimed cgroup belongs to
-//! the same owner. Descriptions are cached by id, asked for with a deadline, and never on a detection path: a daemon
-//! that is missing or hangs delays no trigger. A container that is gone is told with what was known of it.
+//! the same owner, but for the pods of a node that is itself a container. Descriptions are cached by id and asked for
+//! when a container begins, or else with a deadline: a daemon that is missing, hangs or lies delays no trigger by more.
+//! A container that is gone is told with what was known of it.
 
+mod cache;
+mod claim;
+pub mod cri;
+mod daemon;
 mod docker;
+mod engine;
+mod filter;
+mod kubernetes;
+mod metrics;
+mod podman;
+mod settings;
 mod systemd;
 mod workloads;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use galen_proto::v1;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+pub use claim::{Claim, Qos};
+pub use daemon::Daemon;
 pub use docker::Docker;
+pub use filter::{Filter, InvalidRule, Rule};
+pub use kubernetes::Kubernetes;
+pub use metrics::{Metrics, Outcome};
+pub use podman::Podman;
+pub use settings::{Invalid, Raw, Settings};
 pub use systemd::Systemd;
 pub use workloads::{Change, Workloads};
 
-use crate::cgroup::ancestry;
+use self::{
+    cache::{Cache, Life},
+    claim::{container_id, is_id, outermost, runtime_of},
+};
+use crate::cgroup::{self, Hierarchies};
 
-/// Longest wait for a runtime's description: a trigger is held back by no more.
-const DEADLINE: Duration = Duration::from_secs(1);
 /// Containers that wait to be described before anybody asks; what is over waits until somebody does.
-const PREFETCH: usize = 256;
-/// Descriptions kept; the oldest goes first.
-const CACHE: usize = 4096;
+const PREFETCH: usize = 4096;
+/// Longest answer of a daemon.
+const MAX_ANSWER: usize = 1 << 20;
+/// Labels that are kept of a container, in bytes: the first by name.
+const MAX_LABELS: usize = 8 << 10;
+/// Longest text that is kept of anything else.
+const MAX_TEXT: usize = 1 << 10;
 /// Name of the runtime of cgroups that nobody claims.
 const PLAIN: &str = "cgroup";
 /// Cgroups that only group others: nobody's workload, so never blamed.
-const GROUPS: [&str; 2] = ["/docker", "/"];
+const GROUPS: [&str; 3] = ["/docker", "/libpod_parent", "/"];
+/// What Kubernetes keeps of a pod in the labels of its containers.
+const POD_NAME: &str = "io.kubernetes.pod.name";
+const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 
 /// A container runtime, or whatever else owns cgroups.
 pub trait Runtime: Send + Sync {
-    /// As events name it.
+    /// As events name it, unless the path or the daemon says better.
     fn name(&self) -> &'static str;
 
     /// The owner of the cgroup `path`, if it is one of this runtime's, or lies in one.
     fn claim<'a>(&self, path: &'a str) -> Option<Claim<'a>>;
 
-    /// What the runtime knows of what it claimed. `None` if there is nothing to know, or it cannot be had now.
-    fn describe<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Option<Description>>;
-}
-
-/// A runtime's word on a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim<'a> {
-    /// Cgroup of the owner: the path, or an ancestor of it.
-    pub cgroup: &'a str,
-    /// The runtime's id, or empty.
-    pub id: &'a str,
-    /// A name that needs no asking, or empty.
-    pub name: &'a str,
+    /// What the runtime knows of what it claimed.
+    fn describe<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Answer>;
 }
 
 /// What a runtime says of a container.
@@ -65,7 +77,23 @@ pub struct Claim<'a> {
 pub struct Description {
     pub name: String,
     pub image: String,
+    pub pod: String,
+    pub namespace: String,
     pub labels: HashMap<String, String>,
+    /// What the runtime calls itself; empty if it did not say.
+    pub runtime: String,
+}
+
+/// What came of asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Known(Description),
+    /// The daemon knows no such container.
+    Unknown,
+    /// There is no daemon, or nothing to ask.
+    Absent,
+    /// The daemon failed, or is left alone for a while because it did.
+    Unanswered,
 }
 
 /// What a cgroup is to a detector.
@@ -87,21 +115,27 @@ pub struct Containers {
 
 struct Shared {
     runtimes: Vec<Box<dyn Runtime>>,
+    filter: Filter,
+    /// Where the directory of a cgroup tells its life: the first that has it.
+    roots: Vec<PathBuf>,
     cache: Mutex<Cache>,
     wanted: mpsc::Sender<String>,
-}
-
-#[derive(Default)]
-struct Cache {
-    described: HashMap<String, Description>,
-    order: VecDeque<String>,
+    metrics: Metrics,
 }
 
 impl Containers {
-    /// The first runtime that claims a cgroup has it. The task [prefetches](Self::prefetch) until it is dropped.
-    pub fn new(runtimes: Vec<Box<dyn Runtime>>) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// The first runtime that claims a cgroup has it; others that claim the same may describe it. The task
+    /// [prefetches](Self::prefetch) until it is dropped.
+    pub fn new(
+        runtimes: Vec<Box<dyn Runtime>>,
+        filter: Filter,
+        hierarchies: &Hierarchies,
+        metrics: Metrics,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (wanted, mut queue) = mpsc::channel::<String>(PREFETCH);
-        let containers = Self { shared: Arc::new(Shared { runtimes, cache: Mutex::default(), wanted }) };
+        let roots = hierarchies.cpu_usage().map(|(_, root)| root.to_owned()).collect();
+        let shared = Shared { runtimes, filter, roots, cache: Mutex::default(), wanted, metrics };
+        let containers = Self { shared: Arc::new(shared) };
         let prefetching = containers.clone();
         let task = async move {
             while let Some(path) = queue.recv().await {
@@ -112,35 +146,72 @@ impl Containers {
     }
 
     /// Containers before units: a container's cgroup may lie in the scope of a unit, and may hold units of its own.
-    pub fn shipped(docker_socket: &std::path::Path) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        Self::new(vec![Box::new(Docker::new(docker_socket)), Box::new(Systemd)])
+    /// Pods before containers: a node of theirs may be one.
+    pub fn shipped(
+        settings: &Settings,
+        hierarchies: &Hierarchies,
+        metrics: Metrics,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let runtimes: Vec<Box<dyn Runtime>> = vec![
+            Box::new(Kubernetes::new(&settings.cri_sockets, &metrics)),
+            Box::new(Docker::new(&settings.docker_socket, &metrics)),
+            Box::new(Podman::new(&settings.podman_socket, &metrics)),
+            Box::new(Systemd),
+        ];
+        Self::new(runtimes, settings.filter.clone(), hierarchies, metrics)
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 
     pub fn classify<'a>(&self, path: &'a str) -> Class<'a> {
-        if let Some((_, claim)) = self.claim(path) {
-            return Class::Owned { cgroup: claim.cgroup };
+        match self.claims(path).next() {
+            Some((_, claim)) if claim.group => Class::Group,
+            Some((_, claim)) => Class::Owned { cgroup: claim.cgroup },
+            None if GROUPS.contains(&path) || path.ends_with(".slice") || kubernetes::leads_to_pods(path) => {
+                Class::Group
+            }
+            None => Class::Plain,
         }
-        let group = GROUPS.contains(&path)
-            || path.ends_with(".slice")
-            || path.split('/').nth(1).is_some_and(|top| top.starts_with("kubepods"));
-        if group { Class::Group } else { Class::Plain }
     }
 
     /// Whether a cgroup below `path` may be a candidate.
     pub fn has_candidates_below(&self, path: &str) -> bool {
-        !matches!(self.classify(path), Class::Owned { .. }) || systemd::is_user_manager(path)
+        match self.claims(path).next() {
+            None => true,
+            Some((_, claim)) if claim.group => true,
+            // The node of a cluster may be a container: only the way to its pods is looked at.
+            Some((_, claim)) if !claim.id.is_empty() && claim.pod_uid.is_empty() => {
+                path == claim.cgroup || kubernetes::leads_to_pods(path)
+            }
+            Some(_) => systemd::is_user_manager(path),
+        }
+    }
+
+    /// Whether events about the owner of `path` are wanted, by the filter of all tracers and by a tracer's `own`. By
+    /// what is known now: a rule on what is not known does not match.
+    pub fn selects(&self, path: &str, own: &Filter) -> bool {
+        if self.shared.filter.is_empty() && own.is_empty() {
+            return true;
+        }
+        let container = self.known(path);
+        self.shared.filter.selects(&container) && own.selects(&container)
     }
 
     /// Has the owner of a new cgroup described while it lives, so that it is known if it is gone when it matters.
     pub fn prefetch(&self, path: &str) {
-        if self.claim(path).is_some_and(|(_, claim)| !claim.id.is_empty()) {
-            let _ = self.shared.wanted.try_send(path.to_owned());
+        let asks = |claim: &Claim| !claim.key().is_empty() && !claim.group;
+        if self.claims(path).next().is_some_and(|(_, claim)| asks(&claim))
+            && self.shared.wanted.try_send(path.to_owned()).is_err()
+        {
+            self.shared.metrics.not_prefetched.inc();
         }
     }
 
     /// Whom `path` belongs to, from the path and from what is known already.
     pub fn known(&self, path: &str) -> v1::Container {
-        let Some((runtime, claim)) = self.claim(path) else {
+        let Some((runtime, claim)) = self.claims(path).next() else {
             return v1::Container {
                 name: path.into(),
                 runtime: PLAIN.into(),
@@ -148,55 +219,130 @@ impl Containers {
                 ..Default::default()
             };
         };
-        let described = self.shared.cache.lock().described.get(claim.id).cloned().unwrap_or_default();
-        let name = [described.name.as_str(), claim.name, claim.id].into_iter().find(|name| !name.is_empty());
+        let described = self.shared.cache.lock().get(claim.key());
+        let mut described = described.as_deref().cloned().unwrap_or_default();
+        if !claim.pod_uid.is_empty() {
+            described.labels.insert(cri::POD_UID.into(), claim.uid().into_owned());
+        }
+        let uid = claim.uid();
+        let name = [&described.name, claim.name, claim.id, &uid].into_iter().find(|name| !name.is_empty());
+        let runtime = [&described.runtime, claim.runtime, runtime.name()].into_iter().find(|name| !name.is_empty());
         v1::Container {
             id: claim.id.into(),
             name: name.unwrap_or(claim.cgroup).into(),
-            runtime: runtime.name().into(),
+            runtime: runtime.unwrap_or_default().into(),
             cgroup: claim.cgroup.into(),
+            pod: described.pod,
+            namespace: described.namespace,
             labels: described.labels,
+            qos: claim.qos.map(|qos| qos.as_str().to_owned()).unwrap_or_default(),
             image: described.image,
-            ..Default::default()
         }
     }
 
-    /// As [`known`](Self::known), after asking the runtime, if it has not answered before and answers in time.
+    /// As [`known`](Self::known), after asking the runtimes, if that is needed and one answers in time.
     pub async fn resolve(&self, path: &str) -> v1::Container {
-        if let Some((runtime, claim)) = self.claim(path) {
-            let cached = self.shared.cache.lock().described.contains_key(claim.id);
-            if !cached
-                && !claim.id.is_empty()
-                && let Ok(Some(description)) = tokio::time::timeout(DEADLINE, runtime.describe(claim.id)).await
-            {
-                self.shared.cache.lock().insert(claim.id, description);
+        if let Some((_, claim)) = self.claims(path).next()
+            && !claim.key().is_empty()
+        {
+            let life = self.life(claim.cgroup);
+            if self.shared.cache.lock().must_ask(claim.key(), life) {
+                let answer = first_known(self.questions(claim.cgroup, path)).await;
+                self.keep(claim.key(), life, answer);
             }
         }
         self.known(path)
     }
 
-    fn claim<'a>(&self, path: &'a str) -> Option<(&dyn Runtime, Claim<'a>)> {
-        self.shared.runtimes.iter().find_map(|runtime| Some((runtime.as_ref(), runtime.claim(path)?)))
+    /// To every runtime that claims the same cgroup.
+    fn questions<'a>(&'a self, cgroup: &str, path: &'a str) -> FuturesUnordered<BoxFuture<'a, Answer>> {
+        let of_same = self.claims(path).filter(|(_, claim)| claim.cgroup == cgroup);
+        of_same.map(|(runtime, claim)| ask(runtime, claim)).collect()
+    }
+
+    fn keep(&self, key: &str, life: Life, answer: Answer) {
+        let (told, left_out) = match answer {
+            Answer::Known(description) => {
+                let (description, left_out) = description.bounded();
+                (Some(description), left_out)
+            }
+            Answer::Unknown => (None, 0),
+            Answer::Absent | Answer::Unanswered => return,
+        };
+        self.shared.metrics.labels_left_out.inc_by(left_out);
+        if self.shared.cache.lock().insert(key, life, told) {
+            self.shared.metrics.forgotten.inc();
+        }
+    }
+
+    fn claims<'a>(&self, path: &'a str) -> impl Iterator<Item = (&dyn Runtime, Claim<'a>)> {
+        self.shared.runtimes.iter().filter_map(move |runtime| Some((runtime.as_ref(), runtime.claim(path)?)))
+    }
+
+    fn life(&self, path: &str) -> Life {
+        self.shared.roots.iter().find_map(|root| cgroup::id(&cgroup::directory(root, path)).ok())
     }
 }
 
-impl Cache {
-    fn insert(&mut self, id: &str, description: Description) {
-        if self.described.insert(id.to_owned(), description).is_none() {
-            self.order.push_back(id.to_owned());
+impl Description {
+    /// What of it is kept, and how many labels are not.
+    fn bounded(mut self) -> (Self, u64) {
+        for text in [&mut self.name, &mut self.image, &mut self.pod, &mut self.namespace, &mut self.runtime] {
+            cut(text);
         }
-        if self.order.len() > CACHE
-            && let Some(oldest) = self.order.pop_front()
+        // As Kubernetes has it where another runtime does the work for it.
+        for (field, label) in [(&mut self.pod, POD_NAME), (&mut self.namespace, POD_NAMESPACE)] {
+            if field.is_empty() {
+                field.clone_from(self.labels.get(label).unwrap_or(&String::new()));
+                cut(field);
+            }
+        }
+        let mut labels: Vec<_> = std::mem::take(&mut self.labels).into_iter().collect();
+        labels.sort_unstable();
+        let (all, mut room) = (labels.len(), MAX_LABELS);
+        self.labels = labels
+            .into_iter()
+            .map_while(|(key, value)| {
+                room = room.checked_sub(key.len() + value.len())?;
+                Some((key, value))
+            })
+            .collect();
+        let left_out = all - self.labels.len();
+        (self, left_out as u64)
+    }
+}
+
+/// As the runtime answers, with its name where that says more than the path.
+fn ask<'a>(runtime: &'a dyn Runtime, claim: Claim<'a>) -> BoxFuture<'a, Answer> {
+    Box::pin(async move {
+        let mut answer = runtime.describe(claim).await;
+        if let Answer::Known(description) = &mut answer
+            && description.runtime.is_empty()
+            && claim.runtime.is_empty()
         {
-            self.described.remove(&oldest);
+            description.runtime = runtime.name().into();
         }
-    }
+        answer
+    })
 }
 
-/// The outermost cgroup of `path`, below the root, whose last component `is_owner` says yes to.
-fn outermost<'a>(path: &'a str, is_owner: impl Fn(&'a str) -> bool) -> Option<&'a str> {
-    let owners = ancestry(path).filter(|path| path.rsplit('/').next().is_some_and(&is_owner));
-    owners.last()
+/// The first that is known; otherwise "unknown" only if all who were there said so.
+async fn first_known(mut asked: FuturesUnordered<BoxFuture<'_, Answer>>) -> Answer {
+    let mut best = Answer::Absent;
+    while let Some(answer) = asked.next().await {
+        match (&answer, &best) {
+            (Answer::Known(_), _) => return answer,
+            (Answer::Unanswered, _) | (Answer::Unknown, Answer::Absent) => best = answer,
+            _ => {}
+        }
+    }
+    best
+}
+
+fn cut(text: &mut String) {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    }
 }
 
 #[cfg(test)]
@@ -204,20 +350,56 @@ mod tests {
     use super::*;
 
     const ID: &str = "4f1c0a3b5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708";
+    const POD: &str = "8a1b9c7e-1234-4d5e-8f90-aabbccddeeff";
+
+    /// Without a daemon behind any socket.
+    fn alone(raw: Raw) -> Containers {
+        let nowhere = PathBuf::from("/nonexistent/socket");
+        let sockets = Raw { docker_socket: nowhere.clone(), podman_socket: nowhere, cri_sockets: Vec::new(), ..raw };
+        let settings = Settings::try_from(sockets).unwrap();
+        Containers::shipped(&settings, &Hierarchies::default(), Metrics::new().unwrap()).0
+    }
 
     fn containers() -> Containers {
-        Containers::shipped("/nonexistent/docker.sock".as_ref()).0
+        alone(Raw::default())
     }
 
     #[test]
-    fn nested_cgroups_belong_to_their_container() {
-        for root in [format!("/docker/{ID}"), format!("/system.slice/docker-{ID}.scope"), format!("/ci/job-1/{ID}")] {
-            for path in [root.clone(), format!("{root}/init.scope"), format!("{root}/docker/{ID}")] {
-                assert_eq!(containers().classify(&path), Class::Owned { cgroup: &root }, "{path}");
-                let known = containers().known(&path);
-                assert_eq!((known.id.as_str(), known.runtime.as_str(), &known.cgroup), (ID, "docker", &root));
+    fn what_is_nested_belongs_to_its_container() {
+        let docker = [format!("/docker/{ID}"), format!("/system.slice/docker-{ID}.scope"), format!("/ci/job-1/{ID}")];
+        let cases = docker.into_iter().map(|root| (root, "docker")).chain([
+            (format!("/libpod_parent/libpod-{ID}"), "podman"),
+            (format!("/libpod_parent/{ID}/libpod-{ID}"), "podman"),
+            (format!("/system.slice/crio-{ID}.scope"), "cri-o"),
+            (format!("/k8s.io/{ID}"), "kubernetes"),
+        ]);
+        for (root, runtime) in cases {
+            let inside = [format!("{root}/init.scope"), format!("{root}/docker/{ID}"), format!("{root}/libpod-{ID}")];
+            for path in inside.iter().chain([&root]) {
+                assert_eq!(containers().classify(path), Class::Owned { cgroup: &root }, "{path}");
+                let known = containers().known(path);
+                assert_eq!((known.id.as_str(), known.runtime.as_str(), &known.cgroup), (ID, runtime, &root));
             }
         }
+    }
+
+    #[test]
+    fn the_pods_of_a_node_that_is_a_container_are_told_apart() {
+        let (node, containers) = (format!("/docker/{ID}"), containers());
+        let pods = format!("{node}/kubelet/kubepods");
+        let pod = format!("{pods}/burstable/pod{POD}");
+        let inner = format!("{pod}/{ID}");
+        // Every cgroup on the way is looked into, and no other.
+        for way in [&node, &format!("{node}/kubelet"), &pods, &format!("{pods}/burstable"), &pod] {
+            assert!(containers.has_candidates_below(way), "{way}");
+        }
+        for other in [format!("{node}/init.scope"), format!("{node}/system.slice"), inner.clone()] {
+            assert!(!containers.has_candidates_below(&other), "{other}");
+        }
+        assert_eq!(containers.classify(&node), Class::Owned { cgroup: &node });
+        assert_eq!(containers.classify(&pods), Class::Owned { cgroup: &node });
+        assert_eq!(containers.classify(&pod), Class::Group);
+        assert_eq!(containers.classify(&inner), Class::Owned { cgroup: &inner });
     }
 
     #[test]
@@ -246,37 +428,66 @@ mod tests {
         assert_eq!((container.id.as_str(), container.runtime.as_str()), (ID, "docker"));
         assert_eq!(container.cgroup, format!("/docker/{ID}"));
         assert_eq!(container.name, ID);
+        let path = format!("/kubepods/besteffort/pod{POD}/{ID}");
+        let container = containers().resolve(&path).await;
+        assert_eq!((container.name.as_str(), container.qos.as_str()), (ID, "BestEffort"));
+        assert_eq!(container.labels[cri::POD_UID], POD);
     }
 
-    struct Hanging;
+    #[tokio::test]
+    async fn a_filter_goes_by_what_is_known() {
+        let rule = |toml: &str| -> Vec<Rule> { vec![toml::from_str(toml).unwrap()] };
+        let containers = alone(Raw { exclude: rule("qos = 'BestEffort'"), ..Raw::default() });
+        assert!(!containers.selects(&format!("/kubepods/besteffort/pod{POD}/{ID}"), &Filter::default()));
+        let burstable = format!("/kubepods/burstable/pod{POD}/{ID}");
+        assert!(containers.selects(&burstable, &Filter::default()));
+        let own = Filter::new(&rule("runtime = 'docker'"), &[]).unwrap();
+        assert!(!containers.selects(&burstable, &own));
+    }
 
-    impl Runtime for Hanging {
+    struct Answering(Answer);
+
+    impl Runtime for Answering {
         fn name(&self) -> &'static str {
-            "hanging"
+            "answering"
         }
 
         fn claim<'a>(&self, path: &'a str) -> Option<Claim<'a>> {
-            Some(Claim { cgroup: path, id: path, name: "" })
+            Some(Claim { id: path, ..Claim::of(path) })
         }
 
-        fn describe<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Description>> {
-            Box::pin(std::future::pending())
+        fn describe<'a>(&'a self, _: Claim<'a>) -> BoxFuture<'a, Answer> {
+            Box::pin(std::future::ready(self.0.clone()))
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_runtime_that_hangs_is_waited_for_no_longer_than_the_deadline() {
-        let (containers, _task) = Containers::new(vec![Box::new(Hanging)]);
-        assert_eq!(containers.resolve("/a").await.runtime, "hanging");
+    #[tokio::test]
+    async fn the_one_that_knows_a_container_speaks_for_it() {
+        let known = Description { name: "it".into(), ..Default::default() };
+        let answers = [Answer::Unanswered, Answer::Unknown, Answer::Known(known), Answer::Absent];
+        let runtimes = answers.map(|answer| Box::new(Answering(answer)) as Box<dyn Runtime>).into();
+        let hierarchies = Hierarchies::default();
+        let (containers, _) = Containers::new(runtimes, Filter::default(), &hierarchies, Metrics::new().unwrap());
+        assert_eq!(containers.resolve("/a").await.name, "it");
     }
 
     #[test]
-    fn the_cache_is_bounded() {
-        let mut cache = Cache::default();
-        for n in 0..CACHE + 10 {
-            cache.insert(&n.to_string(), Description::default());
-        }
-        assert_eq!((cache.described.len(), cache.order.len()), (CACHE, CACHE));
-        assert!(!cache.described.contains_key("0"));
+    fn a_description_that_is_too_long_is_cut_and_what_is_left_out_counted() {
+        let labels = (0..1000).map(|n| (format!("key{n:04}"), "x".repeat(100))).collect();
+        let description = Description { name: "ä".repeat(MAX_TEXT), labels, ..Default::default() };
+        let (kept, left_out) = description.bounded();
+        assert_eq!(kept.name.len(), MAX_TEXT);
+        let bytes: usize = kept.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(bytes <= MAX_LABELS && bytes > MAX_LABELS - 200, "{bytes}");
+        assert!(kept.labels.contains_key("key0000"));
+        assert_eq!(left_out, 1000 - kept.labels.len() as u64);
+    }
+
+    #[test]
+    fn a_pod_is_told_by_the_labels_where_nothing_else_tells_it() {
+        let labels = [(POD_NAME, "cart-0"), (POD_NAMESPACE, "shop")];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let (kept, _) = Description { labels, ..Default::default() }.bounded();
+        assert_eq!((kept.pod.as_str(), kept.namespace.as_str()), ("cart-0", "shop"));
     }
 }

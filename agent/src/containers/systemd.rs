@@ -5,7 +5,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{Claim, Description, Runtime};
+use super::{Answer, Claim, Runtime};
 use crate::cgroup::ancestry;
 
 pub struct Systemd;
@@ -19,12 +19,12 @@ impl Runtime for Systemd {
         let units: Vec<&str> = ancestry(path).filter(|path| is_unit(name(path))).collect();
         // Outermost first; a user's manager only if nothing of its own is inside.
         let owner = units.iter().rev().find(|path| !is_manager(name(path))).or(units.last())?;
-        Some(Claim { cgroup: owner, id: "", name: name(owner) })
+        Some(Claim { name: name(owner), ..Claim::of(owner) })
     }
 
-    fn describe<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<Description>> {
+    fn describe<'a>(&'a self, _: Claim<'a>) -> BoxFuture<'a, Answer> {
         // The path says it all.
-        Box::pin(std::future::ready(None))
+        Box::pin(std::future::ready(Answer::Absent))
     }
 }
 

@@ -2,94 +2,69 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
-use galen_agent::{containers::Containers, tracers::Shipped};
+use galen_agent::{
+    containers::{Containers, Metrics, Outcome, Raw, Settings},
+    tracers::Shipped,
+};
 use galen_proto::v1::EventKind;
-use rustix::process::Signal;
-use tempfile::TempDir;
 
-use crate::support::{agent_that_has_looked, data, until};
+use crate::{
+    daemon::{self, Daemon},
+    support::{agent_that_has_looked, data, until},
+};
 
-/// Runs `$@` with the directory `$0` for its root: the same tree, but a mount of its own.
-const OWN_ROOT: &str = r#"mount --make-rprivate / 2>/dev/null
-mount --rbind / "$0" && mount --make-rprivate "$0" && exec chroot "$0" "$@""#;
+/// Ends the daemon, and with it its containers, when dropped.
+struct Docker(Daemon);
 
-/// Ends the daemon, and with it its containers, mounts and cgroups, when dropped.
-struct Daemon {
-    process: Child,
-    dir: TempDir,
-}
-
-impl Daemon {
-    /// `None`, said, where docker is not installed.
-    fn start() -> Option<Self> {
-        let installed =
-            |program: &str| Command::new("which").arg(program).output().is_ok_and(|found| found.status.success());
-        if !installed("dockerd") || !installed("busybox") {
-            eprintln!("SKIPPED: this test needs the packages docker.io and busybox-static");
+impl Docker {
+    /// `None`, said, where docker is not installed. Has the image `galen-test`.
+    async fn start() -> Option<Self> {
+        if !daemon::installed(&["dockerd", "busybox"]) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        // Docker takes `/` for a mount point, which it is not where the tests run in a changed root.
-        let root = dir.path().join("daemon-root");
-        std::fs::create_dir(&root).unwrap();
-        let process = Command::new("unshare")
-            .args(["--mount", "--propagation=unchanged", "sh", "-c", OWN_ROOT])
-            .arg(root)
-            .arg("dockerd")
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
-            .args(["--host", &format!("unix://{}", path("docker.sock"))])
-            .args(["--storage-driver=vfs", "--bridge=none", "--iptables=false"])
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        Some(Self { process, dir })
+        let (data, exec, pid) = (path("data"), path("exec"), path("pid"));
+        let host = format!("unix://{}", path("docker.sock"));
+        let own = ["--data-root", &data, "--exec-root", &exec, "--pidfile", &pid, "--host", &host];
+        let small = ["--storage-driver=vfs", "--bridge=none", "--iptables=false"];
+        let docker = Self(Daemon::start(dir, "dockerd", &[&own[..], &small].concat()));
+        until("docker answers", || docker.run(&["version"]).is_some()).await;
+        let root = daemon::busybox_root(docker.0.dir());
+        docker.run(&["import", root.to_str().unwrap(), "galen-test"]).expect("the image cannot be made");
+        Some(docker)
     }
 
     fn socket(&self) -> PathBuf {
-        self.dir.path().join("docker.sock")
+        self.0.dir().join("docker.sock")
     }
 
-    fn docker(&self, arguments: &[&str]) -> Option<String> {
+    fn run(&self, arguments: &[&str]) -> Option<String> {
         let host = format!("unix://{}", self.socket().display());
-        let output = Command::new("docker").args(["--host", &host]).args(arguments).output().unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
-    }
-
-    fn import_busybox(&self) {
-        let root = self.dir.path().join("root");
-        std::fs::create_dir_all(root.join("bin")).unwrap();
-        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        std::os::unix::fs::symlink("busybox", root.join("bin/sh")).unwrap();
-        let archive = self.dir.path().join("root.tar");
-        let packed = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status().unwrap();
-        assert!(packed.success());
-        self.docker(&["import", archive.to_str().unwrap(), "galen-test"]).expect("the image cannot be made");
+        daemon::run(Command::new("docker").args(["--host", &host]).args(arguments))
     }
 }
 
-impl Drop for Daemon {
+impl Drop for Docker {
     fn drop(&mut self) {
-        if let Some(all) = self.docker(&["ps", "--all", "--quiet"]) {
-            for id in all.lines() {
-                self.docker(&["rm", "--force", id]);
-            }
+        for id in self.run(&["ps", "--all", "--quiet"]).unwrap_or_default().lines() {
+            self.run(&["rm", "--force", id]);
         }
-        crate::support::signal(self.process.id(), Signal::TERM);
-        let _ = self.process.wait();
     }
+}
+
+fn containers(docker_socket: &Path) -> Containers {
+    let settings = Settings::try_from(Raw { docker_socket: docker_socket.into(), ..Raw::default() }).unwrap();
+    Containers::shipped(&settings, &crate::support::hierarchies(), Metrics::new().unwrap()).0
 }
 
 #[tokio::test]
 async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() {
-    let Some(daemon) = Daemon::start() else { return };
-    until("docker answers", || daemon.docker(&["version"]).is_some()).await;
-    daemon.import_busybox();
-    let socket = daemon.socket();
+    let Some(docker) = Docker::start().await else { return };
+    let socket = docker.socket();
     let settings = [
         ("containers.docker_socket", socket.to_str().unwrap()),
         ("tracers.cpuidle.window", "2s"),
@@ -102,7 +77,7 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
     ];
     let test = agent_that_has_looked::<Shipped>("docker", &settings).await;
     let run = ["run", "--detach", "--name", "burner", "--network=none", "--cpus=0.3", "--label", "team=blue"];
-    let id = daemon.docker(&[&run[..], &["galen-test", "sh", "-c", "while :; do :; done"]].concat());
+    let id = docker.run(&[&run[..], &["galen-test", "sh", "-c", "while :; do :; done"]].concat());
     let id = id.expect("the container cannot be started");
 
     let cgroup = format!("/docker/{id}");
@@ -114,14 +89,31 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
     assert_eq!(data(&trigger)["capacity_cpus"], 0.3);
 
     // A container that is gone is told with what was known of it.
-    daemon.docker(&["rm", "--force", "burner"]).unwrap();
+    docker.run(&["rm", "--force", "burner"]).unwrap();
     let capture = test.kind_in(EventKind::Capture, &cgroup).await;
     assert_eq!(capture.container.unwrap().name, "burner");
 
-    let (never_asked, _) = Containers::shipped(&socket);
+    let never_asked = containers(&socket);
     let unknown = never_asked.resolve(&cgroup).await;
     assert_eq!((unknown.name.as_str(), unknown.image.as_str()), (id.as_str(), ""));
     test.agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_that_is_started_again_is_asked_for_again() {
+    let Some(docker) = Docker::start().await else { return };
+    let containers = containers(&docker.socket());
+    let run = ["run", "--detach", "--name", "before", "--network=none", "galen-test", "sleep", "1000000"];
+    let id = docker.run(&run).expect("the container cannot be started");
+    let cgroup = format!("/docker/{id}");
+    assert_eq!(containers.resolve(&cgroup).await.name, "before");
+    docker.run(&["stop", "--time", "0", "before"]).unwrap();
+    docker.run(&["rename", "before", "after"]).unwrap();
+    // Gone, it is told as it was; under the same id it may be another.
+    assert_eq!(containers.resolve(&cgroup).await.name, "before");
+    docker.run(&["start", "after"]).unwrap();
+    assert_eq!(containers.resolve(&cgroup).await.name, "after");
+    assert_eq!(containers.metrics().questions("docker", Outcome::Known), 2);
 }
 
 #[tokio::test]
@@ -130,7 +122,7 @@ async fn a_daemon_that_hangs_delays_nobody() {
     let socket = dir.path().join("docker.sock");
     // Accepts connections, as far as the kernel goes, and never answers.
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let (containers, _) = Containers::shipped(Path::new(&socket));
+    let containers = containers(&socket);
     let id = "c0ffee".repeat(10) + "c0de";
     let paths: Vec<String> = (0..100).map(|n| format!("/docker/{}{n:02}", &id[..62])).collect();
     // Each waits for its deadline at most once: after the first, the daemon is left alone for a while.

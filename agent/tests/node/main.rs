@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 
 mod binary;
+mod containerd;
 mod cpuidle;
+mod daemon;
 #[path = "../../../bpf-programs/tests/support/mod.rs"]
 mod disks;
 mod dload;

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
 };
 
 const KALLSYMS: &str = "/proc/kallsyms";
@@ -41,31 +41,45 @@ struct Candidate {
     name: Vec<u8>,
 }
 
-fn resolve(mut symbols: impl BufRead, addresses: &[u64]) -> Vec<Option<String>> {
-    let mut best = vec![Candidate::default(); addresses.len()];
-    // What lies behind the text of the kernel (modules aside) is freed init code, trampolines and BPF programs.
-    let mut end_of_text = u64::MAX;
+/// Shows each symbol of the running kernel: address, kind, and `name` or `name\t[module]`.
+pub(crate) fn each_kernel_symbol(see: impl FnMut(u64, u8, &[u8])) -> io::Result<()> {
+    each(BufReader::with_capacity(1 << 16, File::open(KALLSYMS)?), see)
+}
+
+fn each(mut symbols: impl BufRead, mut see: impl FnMut(u64, u8, &[u8])) -> io::Result<()> {
     let mut line = Vec::with_capacity(256);
     loop {
         line.clear();
-        match symbols.read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
+        if symbols.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
         }
-        let Some((address, kind, name)) = parse(&line) else { continue };
+        if let Some((address, kind, name)) = parse(&line) {
+            see(address, kind, name);
+        }
+    }
+}
+
+fn resolve(symbols: impl BufRead, addresses: &[u64]) -> Vec<Option<String>> {
+    let mut best = vec![Candidate::default(); addresses.len()];
+    // What lies behind the text of the kernel (modules aside) is freed init code, trampolines and BPF programs.
+    let mut end_of_text = u64::MAX;
+    let read = each(symbols, |address, kind, name| {
         if name == b"_etext" {
             end_of_text = address;
         }
         if !matches!(kind, b't' | b'T' | b'w' | b'W') {
-            continue;
+            return;
         }
         let at = addresses.partition_point(|wanted| *wanted < address);
-        let Some(best) = best.get_mut(at) else { continue };
+        let Some(best) = best.get_mut(at) else { return };
         if address > best.address {
             best.address = address;
             best.name.clear();
             best.name.extend_from_slice(name);
         }
+    });
+    if let Err(error) = read {
+        tracing::warn!(%error, "{KALLSYMS} broke off: kernel functions may have no names");
     }
 
     let mut nearest = Candidate::default();

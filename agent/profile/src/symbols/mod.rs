@@ -10,6 +10,10 @@ pub use kernel::functions as kernel_functions;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub(crate) use kernel::each_kernel_symbol;
+
+use galen_bpf::cpu_profile::BuildId;
+
 use crate::processes::{CodeFile, Place};
 
 /// The names of functions, and which function each place is in.
@@ -34,6 +38,7 @@ pub(crate) enum Origin {
 }
 
 pub(crate) struct FileInfo {
+    /// Empty when only the build id is known.
     pub(crate) path: String,
     /// In hexadecimal; empty when the file has none.
     pub(crate) build_id: String,
@@ -76,15 +81,15 @@ impl Symbols {
             let origin = Origin::File(u32::try_from(files.len()).unwrap_or(u32::MAX));
             offsets.sort_unstable();
             let only: Vec<u64> = offsets.iter().map(|(offset, _)| *offset).collect();
-            let found = user::names(file, &only);
-            for ((offset, index), name) in offsets.iter().zip(found.names) {
-                let name = name.unwrap_or_else(|| {
-                    let file = file.path.rsplit('/').next().unwrap_or(&file.path);
-                    format!("{file}+{offset:#x}")
+            let build_id = hexadecimal(&file.build_id);
+            for ((offset, index), name) in offsets.iter().zip(user::names(file, &only)) {
+                let name = name.unwrap_or_else(|| match file.path.rsplit('/').next() {
+                    Some(file) if !file.is_empty() => format!("{file}+{offset:#x}"),
+                    _ => format!("[build id {build_id}]+{offset:#x}"),
                 });
                 of_place[*index] = names.number(name, origin);
             }
-            files.push(FileInfo { path: file.path.clone(), build_id: found.build_id });
+            files.push(FileInfo { path: file.path.clone(), build_id });
         }
         Self { functions: names.functions, of_place, files }
     }
@@ -104,6 +109,12 @@ impl Symbols {
     pub(crate) fn name(&self, function: u32) -> &str {
         &self.functions[function as usize].name
     }
+}
+
+/// Empty when there is none. Zeros at the end fill up a short one.
+fn hexadecimal(build_id: &BuildId) -> String {
+    let end = build_id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    build_id[..end].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Names {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use galen_profile::{Cancel, Kernel, Profile, Request, Sampler, Settings, Target};
+use galen_profile::{Cancel, Kernel, Profile, Request, Sampler, Scope, Settings, Target};
 
 pub(crate) const SECONDS: Duration = Duration::from_secs(2);
 
@@ -126,6 +126,6 @@ pub(crate) fn sampler(settings: &Settings) -> Sampler {
 }
 
 pub(crate) fn capture(sampler: &Sampler, targets: &[Target]) -> Profile {
-    let request = Request { targets: targets.to_vec(), duration: SECONDS };
+    let request = Request { scope: Scope::Cgroups(targets.to_vec()), duration: SECONDS };
     sampler.capture(&request, &Cancel::new().unwrap()).unwrap()
 }

@@ -68,7 +68,7 @@ impl Run {
         sampler: Sampler,
     ) -> Result<impl Future<Output = Result<Result<Profile, galen_profile::Error>, BoxError>>, BoxError> {
         let target = Target::from_path(&self.burst.directory)?;
-        let request = Request { targets: vec![target], duration: self.settings.capture };
+        let request = Request { scope: target.into(), duration: self.settings.capture };
         let cancel = Cancel::new()?;
         let (on_thread, stopping) = (cancel.clone(), self.context.stopping());
         let mut profile = tokio::task::spawn_blocking(move || sampler.capture(&request, &on_thread));

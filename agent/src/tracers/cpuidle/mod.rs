@@ -98,7 +98,7 @@ impl CpuIdle {
         if context.environment.without_bpf().is_some() {
             return None;
         }
-        let settings = galen_profile::Settings { hertz: self.settings.hertz, ring_bytes: None };
+        let settings = galen_profile::Settings { hertz: self.settings.hertz, ring_bytes: None, history: false };
         let loaded = context.with_kernel(move |kernel| Sampler::load(kernel, &settings)).await;
         match loaded {
             Ok(Ok(sampler)) => return Some(sampler),

@@ -50,7 +50,7 @@ pub(super) struct Capture {
     lost: Lost,
     user_stacks: UserStacks,
     duration_seconds: f64,
-    frequency_hertz: u32,
+    frequency_hertz: f64,
     /// CPUs that the samples stand for.
     cpus: f64,
     /// Whether the agent was stopped before the capture was complete.
@@ -149,8 +149,8 @@ impl Capture {
                 kernel_thread: user.kernel_thread,
             },
             duration_seconds: round(seconds),
-            frequency_hertz: summary.hertz,
-            cpus: round(cpus(summary)),
+            frequency_hertz: round(summary.hertz()),
+            cpus: round(summary.cpus()),
             cut_short,
             hottest_functions: summary
                 .hottest_functions
@@ -217,11 +217,6 @@ pub(super) fn capture_summary(profile: &Profile, name: &str) -> String {
         summary.lasted.as_secs_f64(),
         hottest.unwrap_or_default()
     )
-}
-
-fn cpus(summary: &Summary) -> f64 {
-    let possible = summary.lasted.as_secs_f64() * f64::from(summary.hertz);
-    if possible > 0.0 { summary.samples as f64 / possible } else { 0.0 }
 }
 
 fn percent(part: u64, whole: u64) -> f64 {

@@ -114,11 +114,16 @@ mod tests {
     use procfs::FromBufRead;
 
     use super::*;
+    use crate::{
+        cgroup::Hierarchies,
+        containers::{Metrics, Raw, Settings},
+    };
 
     const ID: &str = "4f1c0a3b5d6e7f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708";
 
     fn entities(cgroups: &str) -> Vec<String> {
-        let owners = Owners::new(Containers::shipped("/nonexistent/docker.sock".as_ref()).0);
+        let (settings, metrics) = (Settings::try_from(Raw::default()).unwrap(), Metrics::new().unwrap());
+        let owners = Owners::new(Containers::shipped(&settings, &Hierarchies::default(), metrics).0);
         let owner = owners.of_cgroups(&ProcessCGroups::from_buf_read(cgroups.as_bytes()).unwrap());
         owner.entities.iter().map(ToString::to_string).collect()
     }

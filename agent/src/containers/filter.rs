@@ -1,0 +1,264 @@
+//! Which containers events are wanted of: include and exclude, as lists of rules.
+//!
+//! A rule names what a container must have; all that it names must match. A container is selected if a rule of
+//! `include` matches, or there is none, and no rule of `exclude` does. What is not known of a container matches
+//! nothing: until it is described, a rule on its labels neither includes nor excludes it.
+
+use std::{collections::BTreeMap, fmt};
+
+use galen_proto::v1::Container;
+use regex::Regex;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de, de::value::MapAccessDeserializer};
+
+use super::Qos;
+
+/// A rule as it is written: a table, or a text for its `cgroup`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Rule(Table);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Table {
+    /// Regular expression that is found in the cgroup's path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup: Option<String>,
+    /// Regular expression for the whole namespace; so are those that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qos: Option<Qos>,
+    /// By label, a regular expression for its whole value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+}
+
+/// What is wrong with a list of rules.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRule {
+    #[error("rule {number} of `{list}` names nothing that a container must have")]
+    Empty { list: &'static str, number: usize },
+    #[error("`{field}` in rule {number} of `{list}` is a regular expression that is wrong: {source}")]
+    Pattern {
+        list: &'static str,
+        number: usize,
+        field: String,
+        #[source]
+        source: regex::Error,
+    },
+}
+
+/// Validated. The default selects everything.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    include: Vec<Compiled>,
+    exclude: Vec<Compiled>,
+}
+
+/// What of a container a regular expression is held against.
+type Text = fn(&Container) -> &str;
+
+#[derive(Debug, Clone)]
+struct Compiled {
+    cgroup: Option<Regex>,
+    texts: Vec<(Text, Regex)>,
+    qos: Option<Qos>,
+    labels: Vec<(String, Regex)>,
+}
+
+impl Filter {
+    pub fn new(include: &[Rule], exclude: &[Rule]) -> Result<Self, InvalidRule> {
+        Ok(Self { include: compile("include", include)?, exclude: compile("exclude", exclude)? })
+    }
+
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    pub fn selects(&self, container: &Container) -> bool {
+        let any = |rules: &[Compiled]| rules.iter().any(|rule| rule.matches(container));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+
+    /// Whether the container whose cgroup this is may be selected, whatever else it turns out to be.
+    pub fn may_select(&self, cgroup: &str) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|rule| rule.finds(cgroup));
+        included && !self.exclude.iter().any(|rule| rule.is_of_cgroup_alone() && rule.finds(cgroup))
+    }
+}
+
+impl Compiled {
+    fn matches(&self, container: &Container) -> bool {
+        self.finds(&container.cgroup)
+            && self.texts.iter().all(|(text, regex)| regex.is_match(text(container)))
+            && self.qos.is_none_or(|qos| qos.as_str() == container.qos)
+            && self
+                .labels
+                .iter()
+                .all(|(key, regex)| container.labels.get(key).is_some_and(|value| regex.is_match(value)))
+    }
+
+    fn finds(&self, cgroup: &str) -> bool {
+        self.cgroup.as_ref().is_none_or(|regex| regex.is_match(cgroup))
+    }
+
+    fn is_of_cgroup_alone(&self) -> bool {
+        self.texts.is_empty() && self.qos.is_none() && self.labels.is_empty()
+    }
+}
+
+fn compile(list: &'static str, rules: &[Rule]) -> Result<Vec<Compiled>, InvalidRule> {
+    let compile = |(index, Rule(table)): (usize, &Rule)| {
+        let number = index + 1;
+        if *table == Table::default() {
+            return Err(InvalidRule::Empty { list, number });
+        }
+        let regex = |field: &str, text: &str| {
+            Regex::new(text).map_err(|source| InvalidRule::Pattern { list, number, field: field.into(), source })
+        };
+        // An empty value is one that is not known.
+        let whole = |field: &str, text: &str| regex(field, text).and_then(|_| regex(field, &format!("^(?:{text})$")));
+        let texts: [(_, _, Text); 5] = [
+            ("namespace", &table.namespace, |container| &container.namespace),
+            ("pod", &table.pod, |container| &container.pod),
+            ("name", &table.name, |container| &container.name),
+            ("image", &table.image, |container| &container.image),
+            ("runtime", &table.runtime, |container| &container.runtime),
+        ];
+        let texts = texts.into_iter().filter_map(|(field, text, of)| Some((field, text.as_ref()?, of)));
+        let labels = table.labels.iter();
+        Ok(Compiled {
+            cgroup: table.cgroup.as_deref().map(|text| regex("cgroup", text)).transpose()?,
+            texts: texts.map(|(field, text, of)| Ok((of, whole(field, text)?))).collect::<Result<_, _>>()?,
+            qos: table.qos,
+            labels: labels
+                .map(|(key, text)| Ok((key.clone(), whole(&format!("labels.{key}"), text)?)))
+                .collect::<Result<_, _>>()?,
+        })
+    };
+    rules.iter().enumerate().map(compile).collect()
+}
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Rule;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a regular expression for the cgroup's path, or a table of what a container must have")
+            }
+
+            fn visit_str<E>(self, cgroup: &str) -> Result<Rule, E> {
+                Ok(Rule(Table { cgroup: Some(cgroup.into()), ..Table::default() }))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
+                Table::deserialize(MapAccessDeserializer::new(map)).map(Rule)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for Rule {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ContainerRule".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "string" }, Table::json_schema(generator)] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(toml: &str) -> Vec<Rule> {
+        #[derive(Deserialize)]
+        struct List {
+            rules: Vec<Rule>,
+        }
+        toml::from_str::<List>(&format!("rules = {toml}")).unwrap().rules
+    }
+
+    fn filter(include: &str, exclude: &str) -> Filter {
+        Filter::new(&rules(include), &rules(exclude)).unwrap()
+    }
+
+    fn container() -> Container {
+        Container {
+            name: "app".into(),
+            cgroup: "/kubepods/burstable/podx/y".into(),
+            namespace: "shop".into(),
+            qos: "Burstable".into(),
+            labels: [("app".to_owned(), "cart".to_owned())].into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn include_narrows_and_exclude_takes_away() {
+        let cases = [
+            ("[]", "[]", true),
+            ("['^/kubepods/']", "[]", true),
+            ("['^/docker/']", "[]", false),
+            ("[{ namespace = 'shop' }]", "[{ name = 'sidecar' }]", true),
+            ("[{ namespace = 'shop' }]", "[{ name = 'app' }]", false),
+            ("[{ namespace = 'sho' }]", "[]", false),
+            ("[{ namespace = 'sho.' }, { name = 'other' }]", "[]", true),
+            ("[]", "[{ qos = 'Burstable' }]", false),
+            ("[]", "[{ qos = 'BestEffort' }]", true),
+            ("[]", "[{ labels = { app = 'cart|till' } }]", false),
+            ("[]", "[{ labels = { team = '.*' } }]", true),
+            // All that a rule names must match.
+            ("[]", "[{ qos = 'Burstable', namespace = 'other' }]", true),
+            ("[]", "[{ qos = 'Burstable', cgroup = 'podx', labels = { app = 'cart' } }]", false),
+        ];
+        for (include, exclude, selected) in cases {
+            assert_eq!(filter(include, exclude).selects(&container()), selected, "{include} {exclude}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_neither_included_nor_excluded() {
+        let unknown = Container { cgroup: "/docker/x".into(), ..Default::default() };
+        assert!(filter("[]", "[{ labels = { app = '.*' } }]").selects(&unknown));
+        assert!(!filter("[{ namespace = 'shop' }]", "[]").selects(&unknown));
+    }
+
+    #[test]
+    fn a_cgroup_that_no_description_can_select_is_told_by_its_path() {
+        assert!(!filter("['^/docker/']", "[]").may_select("/a"));
+        assert!(!filter("[]", "['^/a']").may_select("/a"));
+        assert!(filter("[]", "[{ cgroup = '^/a', name = 'x' }]").may_select("/a"));
+        assert!(filter("[{ name = 'x' }]", "[]").may_select("/a"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let error = |list: &str| Filter::new(&[], &rules(list)).unwrap_err().to_string();
+        assert!(error("['a', { name = '(' }]").starts_with("`name` in rule 2 of `exclude` is a regular expression"));
+        assert!(error("[{ labels = { app = '[' } }]").starts_with("`labels.app` in rule 1 of `exclude`"));
+        assert_eq!(error("[{}]"), "rule 1 of `exclude` names nothing that a container must have");
+        // Closing the group that is put around it is no way out.
+        assert!(error("[{ name = 'a)|(b' }]").contains("`name`"));
+    }
+}
