@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-const PROGRAMS: &[&str] = &["block_io", "cpu_profile", "flight", "oom", "tasks", "waitrate"];
+const PROGRAMS: &[&str] = &["block_io", "cpu_profile", "file_io", "flight", "io_stall", "oom", "tasks", "waitrate"];
 
 const INSTALL: &str = "install what compiles BPF programs: apt-get install clang llvm libbpf-dev";
 
@@ -104,6 +104,44 @@ const LAYOUTS: &[Layout] = &[
     },
     Layout { program: "flight", name: "flight_ancestry", fields: &[], constants: &[] },
     Layout { program: "flight", name: "flight_image", fields: &["address_space", "tgid"], constants: &[] },
+    Layout { program: "file_io", name: "inode_id", fields: &["inode", "device", "raw"], constants: &[] },
+    Layout {
+        program: "file_io",
+        name: "inode_name",
+        fields: &["inode", "bytes", "flags", "parts"],
+        constants: &["INODE_NAME_CUT"],
+    },
+    Layout {
+        program: "file_io",
+        name: "file_io_key",
+        fields: &["file", "tgid"],
+        constants: &["FILE_IO_KINDS", "FILE_IO_VOLUMES", "FILE_IO_USAGE_FULL", "FILE_IO_CALLS_FULL"],
+    },
+    Layout {
+        program: "file_io",
+        name: "file_io_usage",
+        fields: &["bytes", "calls", "time", "time_max", "cgroup", "hierarchy", "comm"],
+        constants: &[],
+    },
+    Layout { program: "file_io", name: "file_io_call", fields: &["begun", "files", "tgid"], constants: &[] },
+    Layout {
+        program: "io_stall",
+        name: "io_stall_key",
+        fields: &["tgid", "stack"],
+        constants: &["IO_STALL_WAITERS_FULL", "IO_STALL_WAITING_FULL", "IO_STALL_RING_FULL", "IO_STALL_NO_STACK"],
+    },
+    Layout {
+        program: "io_stall",
+        name: "io_stall_waiter",
+        fields: &["waits", "time", "time_max", "cgroup", "hierarchy", "comm"],
+        constants: &[],
+    },
+    Layout {
+        program: "io_stall",
+        name: "io_stall",
+        fields: &["begun", "took", "cgroup", "hierarchy", "key", "tid", "comm", "thread"],
+        constants: &[],
+    },
     Layout {
         program: "oom",
         name: "oom_kill",

@@ -9,7 +9,7 @@
  * requests are then first seen in `issued`, and no process is known.
  */
 #include "../include/block.h"
-#include "../include/owner.h"
+#include "../include/charge.h"
 #include "block_io.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -72,16 +72,6 @@ static __always_inline __u32 direction_of(struct request *rq)
 	if (!(op & 1) || op == OP_DISCARD || op == OP_SECURE_ERASE || op >= OP_DRV_IN)
 		return BLOCK_IO_OTHER;
 	return BLOCK_IO_WRITE;
-}
-
-/* The cgroup, unless it is the root of its hierarchy. */
-static __always_inline int own(struct owner *owner, struct cgroup *cgroup, struct cgroup_root *unified, __u32 v1)
-{
-	if (!cgroup || !BPF_CORE_READ(cgroup, self.parent))
-		return 0;
-	owner->cgroup = BPF_CORE_READ(cgroup, kn, id);
-	owner->hierarchy = BPF_CORE_READ(cgroup, root) == unified ? OWNER_UNIFIED : v1;
-	return 1;
 }
 
 /* The memory cgroup that the first page of a request is charged to. */

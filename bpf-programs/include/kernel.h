@@ -64,6 +64,8 @@ struct mm_struct___before_6_2 {
 	struct mm_rss_stat rss_stat;
 };
 
+struct files_struct;
+
 struct signal_struct {
 	short oom_score_adj;
 };
@@ -127,6 +129,7 @@ struct task_struct {
 	struct task_group *sched_task_group;
 	struct mm_struct *mm;
 	struct css_set *cgroups;
+	struct files_struct *files;
 	struct signal_struct *signal;
 };
 
@@ -161,6 +164,7 @@ struct bpf_iter__task {
 enum cgroup_subsys_id {
 	cpu_cgrp_id,
 	cpuacct_cgrp_id,
+	io_cgrp_id,
 	memory_cgrp_id,
 };
 

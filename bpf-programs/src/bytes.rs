@@ -35,6 +35,12 @@ impl<'a> Fields<'a> {
         i32::from_ne_bytes(self.array(offset))
     }
 
+    /// The bytes from `offset` on, as many as there are up to `length`.
+    pub(crate) fn bytes(self, offset: usize, length: usize) -> &'a [u8] {
+        let rest = self.bytes.get(offset..).unwrap_or_default();
+        &rest[..length.min(rest.len())]
+    }
+
     /// A name of the kernel's `comm` kind: 16 bytes, ended by a zero.
     pub(crate) fn comm(self, offset: usize) -> Comm {
         Comm(self.array(offset))
@@ -49,12 +55,33 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A name in the value of a map that is read as words.
-pub(crate) fn comm_of_words([first, second]: [u64; 2]) -> Comm {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&first.to_ne_bytes());
-    bytes[8..].copy_from_slice(&second.to_ne_bytes());
-    Comm(bytes)
+/// A key or a value of a map: its length is that of its type, so its fields are there. Its type is whole words.
+#[derive(Clone, Copy)]
+pub(crate) struct Words<'a>(pub(crate) &'a [u64]);
+
+impl<'a> Words<'a> {
+    pub(crate) fn u64(self, offset: usize) -> u64 {
+        self.0.get(offset / 8).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn u32(self, offset: usize) -> u32 {
+        let bytes = self.u64(offset).to_ne_bytes();
+        let (first, second) = bytes.split_at(4);
+        let half = if offset.is_multiple_of(8) { first } else { second };
+        u32::from_ne_bytes([half[0], half[1], half[2], half[3]])
+    }
+
+    pub(crate) fn comm(self, offset: usize) -> Comm {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.u64(offset).to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.u64(offset + 8).to_ne_bytes());
+        Comm(bytes)
+    }
+
+    /// What lies from `offset` on.
+    pub(crate) fn from(self, offset: usize) -> Self {
+        Self(self.0.get(offset / 8..).unwrap_or_default())
+    }
 }
 
 /// The name of a thread.

@@ -9,13 +9,16 @@
 
 pub mod block_io;
 pub mod cpu_profile;
+pub mod file_io;
 pub mod flight;
+pub mod io_stall;
 pub mod oom;
 pub mod tasks;
 pub mod waitrate;
 
 mod bytes;
 mod heap;
+mod inode;
 mod kernel;
 mod object;
 mod owner;
@@ -23,6 +26,7 @@ mod support;
 
 pub use bytes::{BadRecord, Comm};
 pub use heap::release_free_memory;
+pub use inode::{Inode, InodeName};
 pub use kernel::{Error, Kernel};
 pub use owner::{Hierarchy, Owner};
 pub use support::Support;

@@ -1,12 +1,22 @@
 //! Taking a loaded object apart.
 
+use std::time::Duration;
+
 use aya::{
     Btf, Ebpf,
     maps::{Map, MapError},
     programs::{BtfTracePoint, ProgramError},
 };
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::Error;
+
+/// Now, by the clock of `bpf_ktime_get_ns`.
+pub(crate) fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
 
 pub(crate) fn take_map<T: TryFrom<Map, Error = MapError>>(
     object: &mut Ebpf,

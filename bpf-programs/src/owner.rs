@@ -21,7 +21,7 @@ pub struct Owner {
 
 impl Owner {
     /// `None` for the machine itself.
-    pub(crate) fn new(hierarchy: u32, cgroup: u64) -> Option<Self> {
+    pub(crate) fn new(hierarchy: u64, cgroup: u64) -> Option<Self> {
         use crate::layout::{OWNER_BLKIO, OWNER_MEMORY, OWNER_UNIFIED};
         let hierarchy = match hierarchy as usize {
             OWNER_UNIFIED => Hierarchy::Unified,

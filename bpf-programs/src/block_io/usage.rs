@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Comm, Owner, bytes::comm_of_words, layout};
+use crate::{Comm, Owner, bytes::Words, layout};
 
 pub(super) const USER_WORDS: usize = layout::BLOCK_IO__USER__SIZE / 8;
 pub(super) const USAGE_WORDS: usize = layout::BLOCK_IO__USAGE__SIZE / 8;
@@ -86,8 +86,9 @@ impl Usage {
     }
 
     pub(super) fn new(key: &[u64; USER_WORDS], value: &[u64; USAGE_WORDS]) -> Self {
+        let value = Words(value);
         let totals = |direction: usize| {
-            let word = |offset: usize| value[offset / 8 + direction];
+            let word = |offset: usize| value.u64(offset + direction * 8);
             let time = |offset: usize| Duration::from_nanos(word(offset));
             Totals {
                 bytes: word(layout::BLOCK_IO__USAGE__BYTES),
@@ -98,11 +99,11 @@ impl Usage {
                 device_max: time(layout::BLOCK_IO__USAGE__DEVICE_MAX),
             }
         };
-        let (flags, comm) = (layout::BLOCK_IO__USAGE__FLAGS / 8, layout::BLOCK_IO__USAGE__COMM / 8);
+        let (flags, comm) = (layout::BLOCK_IO__USAGE__FLAGS, layout::BLOCK_IO__USAGE__COMM);
         Self {
-            user: user(key, value[flags], [value[comm], value[comm + 1]]),
+            user: user(Words(key), value.u64(flags), value.comm(comm)),
             by_direction: std::array::from_fn(totals),
-            errors: value[layout::BLOCK_IO__USAGE__ERRORS / 8],
+            errors: value.u64(layout::BLOCK_IO__USAGE__ERRORS),
         }
     }
 }
@@ -110,33 +111,27 @@ impl Usage {
 impl Flight {
     /// `None` if the driver does not have it. `now` by the kernel's monotonic clock.
     pub(super) fn new(value: &[u64; FLIGHT_WORDS], now: Duration) -> Option<Self> {
-        let word = |offset: usize| value[offset / 8];
-        let issued = word(layout::BLOCK_IO__FLIGHT__ISSUED);
+        let value = Words(value);
+        let issued = value.u64(layout::BLOCK_IO__FLIGHT__ISSUED);
         if issued == 0 {
             return None;
         }
-        let key = std::array::from_fn(|index| value[layout::BLOCK_IO__FLIGHT__USER / 8 + index]);
-        let comm = layout::BLOCK_IO__FLIGHT__COMM / 8;
+        let (flags, comm) = (layout::BLOCK_IO__FLIGHT__FLAGS, layout::BLOCK_IO__FLIGHT__COMM);
         Some(Self {
-            user: user(&key, word(layout::BLOCK_IO__FLIGHT__FLAGS), [value[comm], value[comm + 1]]),
-            bytes: word(layout::BLOCK_IO__FLIGHT__BYTES),
+            user: user(value.from(layout::BLOCK_IO__FLIGHT__USER), value.u64(flags), value.comm(comm)),
+            bytes: value.u64(layout::BLOCK_IO__FLIGHT__BYTES),
             age: now.saturating_sub(Duration::from_nanos(issued)),
         })
     }
 }
 
-fn user(key: &[u64; USER_WORDS], flags: u64, comm: [u64; 2]) -> User {
-    let half = |offset: usize| {
-        let bytes = key[offset / 8].to_ne_bytes();
-        let (low, high) = bytes.split_at(4);
-        let half = if offset.is_multiple_of(8) { low } else { high };
-        u32::from_ne_bytes([half[0], half[1], half[2], half[3]])
-    };
-    let pid = half(layout::BLOCK_IO__USER__TGID);
+fn user(key: Words<'_>, flags: u64, comm: Comm) -> User {
+    let pid = key.u32(layout::BLOCK_IO__USER__TGID);
+    let hierarchy = key.u32(layout::BLOCK_IO__USER__HIERARCHY);
     User {
         pid: (pid != 0).then_some(pid),
-        owner: Owner::new(half(layout::BLOCK_IO__USER__HIERARCHY), key[layout::BLOCK_IO__USER__CGROUP / 8]),
-        comm: comm_of_words(comm),
+        owner: Owner::new(hierarchy.into(), key.u64(layout::BLOCK_IO__USER__CGROUP)),
+        comm,
         is_kernel_thread: flags & layout::BLOCK_IO_KERNEL_THREAD as u64 != 0,
     }
 }

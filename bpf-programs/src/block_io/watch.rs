@@ -1,13 +1,10 @@
 //! Loading the program, and reading its maps.
 
-use std::time::Duration;
-
 use aya::{
     Btf, Ebpf,
     maps::{Array, HashMap, MapData},
     programs::ProgramError,
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     OBJECT, SLOTS,
@@ -15,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Kernel, Support, layout,
-    object::{attach_btf, take_map},
+    object::{attach_btf, monotonic, take_map},
 };
 
 const PROGRAM: &str = "block_io";
@@ -85,8 +82,7 @@ impl Watch {
     /// What the devices have now.
     #[must_use]
     pub fn flights(&self) -> Vec<Flight> {
-        let now = clock_gettime(ClockId::Monotonic);
-        let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs().try_into().unwrap_or(0));
+        let now = monotonic();
         self.flights.iter().flatten().filter_map(|(_, value)| Flight::new(&value, now)).collect()
     }
 

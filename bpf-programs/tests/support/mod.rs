@@ -27,6 +27,11 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// The number of a device as the kernel packs it.
+pub(crate) fn packed(device: u64) -> u32 {
+    rustix::fs::major(device) << 20 | rustix::fs::minor(device)
+}
+
 /// A loop device on a file of its own.
 pub(crate) struct Disk {
     pub(crate) device: PathBuf,
@@ -44,8 +49,7 @@ impl Disk {
 
     /// As the kernel packs it.
     pub(crate) fn number(&self) -> u32 {
-        let device = fs::metadata(&self.device).unwrap().rdev();
-        rustix::fs::major(device) << 20 | rustix::fs::minor(device)
+        packed(fs::metadata(&self.device).unwrap().rdev())
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -138,6 +142,15 @@ impl Cgroup {
         for directory in self.directories.iter().filter(|directory| directory.join(file).exists()) {
             fs::write(directory.join(file), value).unwrap();
         }
+    }
+
+    /// Has the kernel hold up what it reads from and writes to a disk.
+    pub(crate) fn slow_down(&self, disk: u32, bytes_per_second: u64) {
+        let disk = format!("{}:{}", disk >> 20, disk & 0xf_ffff);
+        for kind in ["read", "write"] {
+            self.set(&format!("blkio.throttle.{kind}_bps_device"), &format!("{disk} {bytes_per_second}"));
+        }
+        self.set("io.max", &format!("{disk} rbps={bytes_per_second} wbps={bytes_per_second}"));
     }
 
     pub(crate) fn start(&self, script: &str) -> Process {
