@@ -5,6 +5,6 @@ const API: &str = "src/containers/cri/api.proto";
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed={API}");
     let descriptors = protox::compile([API], [env!("CARGO_MANIFEST_DIR")])?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure().generate_default_stubs(true).compile_fds(descriptors)?;
     Ok(())
 }

@@ -43,6 +43,7 @@ if [[ $purpose == test ]]; then
   want docker.io dockerd
   want containerd containerd
   want runc runc
+  want podman podman
   want mount losetup
   want e2fsprogs mkfs.ext4
   want busybox-static /usr/share/doc/busybox-static

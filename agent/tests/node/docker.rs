@@ -115,22 +115,3 @@ async fn a_container_that_is_started_again_is_asked_for_again() {
     assert_eq!(containers.resolve(&cgroup).await.name, "after");
     assert_eq!(containers.metrics().questions("docker", Outcome::Known), 2);
 }
-
-#[tokio::test]
-async fn a_daemon_that_hangs_delays_nobody() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("docker.sock");
-    // Accepts connections, as far as the kernel goes, and never answers.
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let containers = containers(&socket);
-    let id = "c0ffee".repeat(10) + "c0de";
-    let paths: Vec<String> = (0..100).map(|n| format!("/docker/{}{n:02}", &id[..62])).collect();
-    // Each waits for its deadline at most once: after the first, the daemon is left alone for a while.
-    let all = async {
-        for path in &paths {
-            let container = containers.resolve(path).await;
-            assert_eq!(container.name, path.strip_prefix("/docker/").unwrap());
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), all).await.expect("a daemon that hangs was waited for");
-}
