@@ -5,6 +5,7 @@ pub mod dload;
 pub mod iotracer;
 pub mod memburst;
 pub mod oom;
+pub mod waitrate;
 
 use crate::tracer::{Factory, TracerSet};
 
@@ -19,6 +20,7 @@ impl TracerSet for Shipped {
             Factory::of::<iotracer::IoTracer>(),
             Factory::of::<memburst::MemBurst>(),
             Factory::of::<oom::Oom>(),
+            Factory::of::<waitrate::WaitRate>(),
         ]
     }
 }

@@ -15,6 +15,7 @@ async fn agent(include: &str, more: &[(&str, &str)]) -> TestAgent {
         ("tracers.memburst.enabled", "false"),
         ("tracers.iotracer.enabled", "false"),
         ("tracers.oom.enabled", "false"),
+        ("tracers.waitrate.enabled", "false"),
     ];
     agent_that_has_looked::<Shipped>(include, &[&settings[..], more].concat()).await
 }

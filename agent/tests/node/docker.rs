@@ -74,6 +74,7 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
         ("tracers.memburst.enabled", "false"),
         ("tracers.iotracer.enabled", "false"),
         ("tracers.oom.enabled", "false"),
+        ("tracers.waitrate.enabled", "false"),
     ];
     let test = agent_that_has_looked::<Shipped>("docker", &settings).await;
     let run = ["run", "--detach", "--name", "burner", "--network=none", "--cpus=0.3", "--label", "team=blue"];

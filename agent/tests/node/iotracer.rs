@@ -20,6 +20,7 @@ async fn agent() -> TestAgent {
         ("tracers.cpuidle.enabled", "false"),
         ("tracers.memburst.enabled", "false"),
         ("tracers.oom.enabled", "false"),
+        ("tracers.waitrate.enabled", "false"),
     ])
     .await
 }

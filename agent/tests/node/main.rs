@@ -18,3 +18,4 @@ mod memburst;
 mod oom;
 mod podman;
 mod support;
+mod waitrate;

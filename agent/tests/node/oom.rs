@@ -15,6 +15,7 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
         ("tracers.cpuidle.enabled", "false"),
         ("tracers.iotracer.enabled", "false"),
         ("tracers.memburst.enabled", "false"),
+        ("tracers.waitrate.enabled", "false"),
     ])
     .await;
     // The kernel lists the link of an attached program with the descriptor that holds it.

@@ -6,7 +6,7 @@ use std::{any::Any, collections::HashMap, time::Duration};
 
 use aya::{
     Btf, Ebpf,
-    maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, PerCpuValues},
     programs::{BtfTracePoint, ProgramError, RawTracePoint},
 };
 
@@ -14,7 +14,7 @@ use super::{
     OBJECT,
     counters::{Cell, Counters, Lost, Pair, RawCell, RawLost, RawPair},
 };
-use crate::{Error, Kernel, Support, layout};
+use crate::{Error, Kernel, Support, layout, object::take_map};
 
 const PROGRAM: &str = "waitrate";
 /// Each with what its programs are called after the hook. The switch comes first, since it ends what the others begin.
@@ -75,12 +75,12 @@ impl Watch {
         })?;
         let hook = load(&mut object, &kernel.btf()?, hooks)?;
         let maps = Maps {
-            generation: take(&mut object, ".bss")?,
-            ids: take(&mut object, "ids")?,
-            claims: take(&mut object, "claims")?,
-            cells: take(&mut object, "cells")?,
-            pairs: take(&mut object, "pairs")?,
-            lost: take(&mut object, "lost")?,
+            generation: take_map(&mut object, PROGRAM, ".bss")?,
+            ids: take_map(&mut object, PROGRAM, "ids")?,
+            claims: take_map(&mut object, PROGRAM, "claims")?,
+            cells: take_map(&mut object, PROGRAM, "cells")?,
+            pairs: take_map(&mut object, PROGRAM, "pairs")?,
+            lost: take_map(&mut object, PROGRAM, "lost")?,
             cpus,
         };
         Ok(Self { hook, object, maps, generation: 0, links: Vec::new() })
@@ -197,11 +197,6 @@ impl Maps {
 
 fn map_error(map: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { program: PROGRAM, map, source: Box::new(source) }
-}
-
-fn take<T: TryFrom<Map, Error = MapError>>(object: &mut Ebpf, map: &'static str) -> Result<T, Error> {
-    let taken = object.take_map(map).ok_or(Error::NoMap { program: PROGRAM, map })?;
-    T::try_from(taken).map_err(map_error(map))
 }
 
 fn load(object: &mut Ebpf, btf: &Btf, hooks: &[Hook]) -> Result<Hook, Error> {

@@ -1,0 +1,250 @@
+//! What the events say.
+
+use std::time::Duration;
+
+use galen_proto::v1::Container;
+use serde::Serialize;
+
+use super::{
+    rule::{Kind, Verdict, Warning},
+    settings::Settings,
+    tally::Time,
+    watch::Waiting,
+};
+use crate::containers::Qos;
+
+/// `data` of a trigger. Percentages are of all the time of the tasks in the window; increases are in points.
+#[derive(Debug, Serialize)]
+pub(super) struct Trigger {
+    /// What the tasks were kept from the CPU by others and by quotas.
+    curr_waitrate: f64,
+    /// Of the long window.
+    mean: f64,
+    std: f64,
+    /// What `curr_waitrate` was compared with.
+    rel_waitrate_thres: f64,
+    curr_slope: f64,
+    slope_thres: f64,
+    warn_type: Warning,
+    /// What was waited for most.
+    kind: Kind,
+    #[serde(flatten)]
+    split: Split,
+    interferer_list: Vec<Interferer>,
+    service_level: Qos,
+    window_seconds: f64,
+    /// Intervals that the long window holds.
+    samples: usize,
+    /// Whether a capture follows, and if not, or if a short one, why.
+    capture: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_capture_because: Option<String>,
+}
+
+/// `data` of a capture.
+#[derive(Debug, Serialize)]
+pub(super) struct Capture {
+    curr_waitrate_before: f64,
+    #[serde(flatten)]
+    split: Split,
+    interferer_list: Vec<Interferer>,
+    duration_seconds: f64,
+    /// Whether the agent was stopped before the capture was complete.
+    cut_short: bool,
+    /// Seconds before the trigger, as far as waiting was counted, and after it.
+    before: Vec<Second>,
+    after: Vec<Second>,
+}
+
+/// Where the time of the tasks went.
+#[derive(Debug, Serialize)]
+struct Split {
+    internal_percent: f64,
+    external_percent: f64,
+    throttled_percent: f64,
+    latency_percent: f64,
+    run_ms: f64,
+    internal_ms: f64,
+    external_ms: f64,
+    throttled_ms: f64,
+    latency_ms: f64,
+}
+
+/// Who held the CPU while others waited for it.
+#[derive(Debug, Serialize)]
+pub(super) struct Interferer {
+    name: String,
+    cgroup: String,
+    runtime: String,
+    share_percent: f64,
+    held_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Second {
+    /// Its end, from the trigger.
+    at_seconds: f64,
+    run_ms: f64,
+    internal_ms: f64,
+    external_ms: f64,
+    throttled_ms: f64,
+    latency_ms: f64,
+}
+
+impl Trigger {
+    pub(super) fn new(
+        waiting: &Waiting,
+        settings: &Settings,
+        interferer_list: Vec<Interferer>,
+        capture: bool,
+        no_capture_because: Option<String>,
+    ) -> Self {
+        let Waiting { reading, verdict, .. } = waiting;
+        Self {
+            curr_waitrate: round(reading.rate),
+            mean: round(reading.mean),
+            std: round(reading.std),
+            rel_waitrate_thres: round(verdict.rate_threshold),
+            curr_slope: round(reading.slope),
+            slope_thres: verdict.slope_threshold,
+            warn_type: verdict.warning,
+            kind: verdict.kind,
+            split: Split::new(&reading.time),
+            interferer_list,
+            service_level: verdict.level,
+            window_seconds: settings.windows.short.as_secs_f64(),
+            samples: reading.samples,
+            capture,
+            no_capture_because,
+        }
+    }
+}
+
+impl Capture {
+    pub(super) fn new(
+        waiting: &Waiting,
+        trigger: Duration,
+        length: Duration,
+        after: &[(Duration, Time)],
+        sum: &Time,
+        interferer_list: Vec<Interferer>,
+    ) -> Self {
+        let end = after.last().map_or(trigger, |(end, _)| *end);
+        let row = |(end, time): &(Duration, Time)| Second::new(end.as_secs_f64() - trigger.as_secs_f64(), time);
+        Self {
+            curr_waitrate_before: round(waiting.reading.rate),
+            split: Split::new(sum),
+            interferer_list,
+            duration_seconds: round(end.saturating_sub(trigger).as_secs_f64()),
+            cut_short: end + Duration::from_millis(500) < trigger + length,
+            before: waiting.before.iter().map(row).collect(),
+            after: after.iter().map(row).collect(),
+        }
+    }
+}
+
+impl Split {
+    fn new(time: &Time) -> Self {
+        let percent = |part| round(time.percent(part));
+        Self {
+            internal_percent: percent(time.internal),
+            external_percent: percent(time.external),
+            throttled_percent: percent(time.throttled),
+            latency_percent: percent(time.latency),
+            run_ms: ms(time.run),
+            internal_ms: ms(time.internal),
+            external_ms: ms(time.external),
+            throttled_ms: ms(time.throttled),
+            latency_ms: ms(time.latency),
+        }
+    }
+}
+
+impl Interferer {
+    pub(super) fn new(container: Container, held: Duration, share: f64) -> Self {
+        let host = container.cgroup == "/";
+        Self {
+            name: if host { "host".into() } else { container.name },
+            cgroup: container.cgroup,
+            runtime: if host { "host".into() } else { container.runtime },
+            share_percent: round(share),
+            held_ms: ms(held),
+        }
+    }
+}
+
+impl Second {
+    fn new(at: f64, time: &Time) -> Self {
+        Self {
+            at_seconds: round(at),
+            run_ms: ms(time.run),
+            internal_ms: ms(time.internal),
+            external_ms: ms(time.external),
+            throttled_ms: ms(time.throttled),
+            latency_ms: ms(time.latency),
+        }
+    }
+}
+
+/// What happened, to whom, by how much.
+pub(super) fn trigger_summary(waiting: &Waiting, name: &str, interferers: &[Interferer]) -> String {
+    let rate = waiting.reading.rate;
+    format!("{name} was kept from the CPU for {rate:.0}% of its time{}", because(&waiting.verdict, interferers))
+}
+
+pub(super) fn capture_summary(capture: &Capture, name: &str) -> String {
+    let Split { external_percent, throttled_percent, internal_percent, .. } = capture.split;
+    let first =
+        capture.interferer_list.first().map(|first| format!(", {:.0}% of it by {}", first.share_percent, first.name));
+    format!(
+        "waits of {name} in {:.0} s: {external_percent:.0}% for others{}, {throttled_percent:.0}% throttled, {internal_percent:.0}% for itself",
+        capture.duration_seconds,
+        first.unwrap_or_default()
+    )
+}
+
+fn because(verdict: &Verdict, interferers: &[Interferer]) -> String {
+    match (verdict.kind, interferers.first()) {
+        (Kind::Throttled, _) => ", throttled by its quota".into(),
+        (Kind::Internal, _) => ", mostly by its own tasks".into(),
+        (Kind::External, None) => ", by others".into(),
+        (Kind::External, Some(first)) => format!(", {:.0}% of the waiting for {}", first.share_percent, first.name),
+    }
+}
+
+/// The rules, the values and the thresholds.
+pub(super) fn explanation(waiting: &Waiting, settings: &Settings, interferers: &[Interferer]) -> String {
+    let Waiting { reading, verdict, .. } = waiting;
+    let time = &reading.time;
+    let met = match verdict.warning {
+        Warning::Spike => "the first",
+        Warning::Slope => "the second",
+        Warning::Both => "both",
+    };
+    format!(
+        "over {:.0} s the tasks waited {:.1} % of their time (external {:.1} %, throttled {:.1} %, internal {:.1} %) \
+         (rule: over {:.1} %, from a mean of {:.1} % and a standard deviation of {:.2} over {} intervals) and {:.1} \
+         points more than in the window before (rule: over {:.0}); {met} met{}",
+        settings.windows.short.as_secs_f64(),
+        reading.rate,
+        time.percent(time.external),
+        time.percent(time.throttled),
+        time.percent(time.internal),
+        verdict.rate_threshold,
+        reading.mean,
+        reading.std,
+        reading.samples,
+        reading.slope,
+        verdict.slope_threshold,
+        because(verdict, interferers),
+    )
+}
+
+fn ms(time: Duration) -> f64 {
+    round(time.as_secs_f64() * 1e3)
+}
+
+/// Two decimals are more than the counters are worth.
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
