@@ -30,33 +30,43 @@ impl MemoryUse {
     }
 }
 
+/// The open file that says how much a cgroup uses in all.
+#[derive(Debug)]
+pub struct MemoryCurrent(File);
+
+impl MemoryCurrent {
+    pub fn open(directory: &Path, version: Version) -> io::Result<Self> {
+        let name = match version {
+            Version::V1 => "memory.usage_in_bytes",
+            Version::V2 => "memory.current",
+        };
+        Ok(Self(File::open(directory.join(name))?))
+    }
+
+    /// Bytes in use: one small read.
+    pub fn read(&self) -> io::Result<u64> {
+        let mut buffer = [0; 32];
+        let length = self.0.read_at(&mut buffer, 0)?;
+        let text = std::str::from_utf8(&buffer[..length]).map_err(io::Error::other)?;
+        text.trim().parse().map_err(io::Error::other)
+    }
+}
+
 /// The open files of one cgroup.
 #[derive(Debug)]
 pub struct MemoryMeter {
-    current: File,
+    pub current: MemoryCurrent,
     stat: File,
     version: Version,
 }
 
 impl MemoryMeter {
     pub fn open(directory: &Path, version: Version) -> io::Result<Self> {
-        let current = match version {
-            Version::V1 => "memory.usage_in_bytes",
-            Version::V2 => "memory.current",
-        };
-        let open = |name: &str| File::open(directory.join(name));
-        Ok(Self { current: open(current)?, stat: open("memory.stat")?, version })
+        let current = MemoryCurrent::open(directory, version)?;
+        Ok(Self { current, stat: File::open(directory.join("memory.stat"))?, version })
     }
 
-    /// All bytes in use: one small read.
-    pub fn current(&self) -> io::Result<u64> {
-        let mut buffer = [0; 32];
-        let length = self.current.read_at(&mut buffer, 0)?;
-        let text = std::str::from_utf8(&buffer[..length]).map_err(io::Error::other)?;
-        text.trim().parse().map_err(io::Error::other)
-    }
-
-    /// What they are used for: dearer, because the kernel sums it up.
+    /// What is used for what: dearer, because the kernel sums it up.
     pub fn read(&self) -> io::Result<MemoryUse> {
         let mut buffer = [0; READ];
         let length = self.stat.read_at(&mut buffer, 0)?;

@@ -18,7 +18,7 @@ mod usage;
 pub use capacity::{Capacity, parse_cpu_list};
 pub use hierarchy::{Hierarchies, Version};
 pub use memory::MemoryCounters;
-pub use memory_use::{MemoryMeter, MemoryUse, memory_limit};
+pub use memory_use::{MemoryCurrent, MemoryMeter, MemoryUse, memory_limit};
 pub use tree::{Change, Tree};
 pub use usage::{Meter, Usage};
 

@@ -14,8 +14,14 @@ pub struct Workloads {
 /// What became of a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Came { path: String },
-    Went { path: String },
+    /// `absent_at`: the last time at which it did not exist; `None` if it was there at the first poll.
+    Came {
+        path: String,
+        absent_at: Option<Duration>,
+    },
+    Went {
+        path: String,
+    },
 }
 
 impl Workloads {
@@ -30,7 +36,7 @@ impl Workloads {
     pub fn poll(&mut self, now: Duration) -> Vec<Change> {
         let changes = self.tree.poll(now).into_iter().filter_map(|change| match change {
             cgroup::Change::Removed { path, .. } => Some(Change::Went { path }),
-            cgroup::Change::Added { path, .. } => {
+            cgroup::Change::Added { path, absent_at, .. } => {
                 let is_workload = match self.containers.classify(&path) {
                     Class::Group => false,
                     Class::Owned { cgroup } => cgroup == path,
@@ -40,7 +46,7 @@ impl Workloads {
                     return None;
                 }
                 self.containers.prefetch(&path);
-                Some(Change::Came { path })
+                Some(Change::Came { path, absent_at })
             }
         });
         changes.collect()

@@ -5,7 +5,7 @@ use std::{
     sync::LazyLock,
 };
 
-use galen_agent::{cgroup::Version, tracers::Shipped};
+use galen_agent::cgroup::Version;
 use galen_proto::v1::{Event, EventKind};
 
 use crate::support::{Cgroup, Process, TestAgent, cpu_roots, data, until};
@@ -24,13 +24,7 @@ static BLOCKED: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// The rule with its threshold of 5, averaged over so short a time that 8 tasks are over it after two seconds.
 async fn agent() -> TestAgent {
-    TestAgent::start::<Shipped>(&[
-        ("tracers.dload.average_over", "1s"),
-        ("tracers.cpuidle.enabled", "false"),
-        ("tracers.memburst.enabled", "false"),
-        ("tracers.oom.enabled", "false"),
-    ])
-    .await
+    TestAgent::only("dload", &[("tracers.dload.average_over", "1s")]).await
 }
 
 fn create(version: Version, name: &str) -> Option<Cgroup> {

@@ -1,6 +1,5 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use galen_agent::tracers::Shipped;
 use galen_proto::v1::{Event, EventKind};
 use serde_json::Value;
 
@@ -12,16 +11,15 @@ use crate::{
 const WINDOW: &str = "2s";
 
 async fn agent() -> TestAgent {
-    TestAgent::start::<Shipped>(&[
-        ("tracers.iotracer.window", WINDOW),
-        ("tracers.iotracer.run_tracing_tool_timeout", "2s"),
-        // Disks of the machine itself may be busy too.
-        ("tracers.iotracer.max_concurrent_captures", "16"),
-        ("tracers.cpuidle.enabled", "false"),
-        ("tracers.memburst.enabled", "false"),
-        ("tracers.oom.enabled", "false"),
-        ("tracers.waitrate.enabled", "false"),
-    ])
+    TestAgent::only(
+        "iotracer",
+        &[
+            ("tracers.iotracer.window", WINDOW),
+            ("tracers.iotracer.run_tracing_tool_timeout", "2s"),
+            // Disks of the machine itself may be busy too.
+            ("tracers.iotracer.max_concurrent_captures", "16"),
+        ],
+    )
     .await
 }
 

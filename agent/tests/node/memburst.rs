@@ -1,7 +1,6 @@
-use galen_agent::tracers::Shipped;
 use galen_proto::v1::{Event, EventKind};
 
-use crate::support::{Cgroup, TestAgent, data, hierarchies, memory_limit_file};
+use crate::support::{Cgroup, TestAgent, data, hierarchies, memory_limit_file, ticks};
 
 /// What this process takes at a time, and at most.
 const PIECE: usize = 64 << 20;
@@ -9,14 +8,14 @@ const PIECES: usize = 24;
 
 #[tokio::test]
 async fn a_burst_of_memory_is_told_with_the_process_that_took_it() {
-    let test = TestAgent::start::<Shipped>(&[
-        ("tracers.memburst.delta_memory_burst", "1"),
-        ("tracers.memburst.delta_anon_threshold", "0"),
-        ("tracers.memburst.dump_process_max_num", "1000"),
-        ("tracers.cpuidle.enabled", "false"),
-        ("tracers.oom.enabled", "false"),
-        ("tracers.iotracer.enabled", "false"),
-    ])
+    let test = TestAgent::only(
+        "memburst",
+        &[
+            ("tracers.memburst.delta_memory_burst", "1"),
+            ("tracers.memburst.delta_anon_threshold", "0"),
+            ("tracers.memburst.dump_process_max_num", "1000"),
+        ],
+    )
     .await;
     let mut held = Vec::new();
     // With thresholds as low as these, every cgroup is told too.
@@ -47,12 +46,9 @@ async fn a_workload_that_comes_near_its_limit_is_told_with_the_process_that_grew
         return;
     };
     let limit = memory_limit_file(version, root);
-    let test = TestAgent::start::<Shipped>(&[
-        ("tracers.cpuidle.enabled", "false"),
-        ("tracers.oom.enabled", "false"),
-        ("tracers.iotracer.enabled", "false"),
-    ])
-    .await;
+    let test = TestAgent::only("memburst", &[]).await;
+    // What processes held before is known from the first tick on.
+    ticks(&test, 2).await;
     let cgroup = Cgroup::create(&[root], "memburst");
     cgroup.set(limit, "134217728");
     // It holds what it is to pass on, and nobody reads on.

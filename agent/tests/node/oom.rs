@@ -1,7 +1,6 @@
-use galen_agent::tracers::Shipped;
 use galen_proto::v1::{EventKind, Severity};
 
-use crate::support::{Cgroup, TestAgent, data, hierarchies, memory_limit_file, until};
+use crate::support::{Cgroup, TestAgent, data, hierarchies, memory_limit_file, ticks, until};
 
 #[tokio::test]
 async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_is_gone() {
@@ -11,19 +10,7 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
         return;
     };
     let limit = memory_limit_file(version, root);
-    let test = TestAgent::start::<Shipped>(&[
-        ("tracers.cpuidle.enabled", "false"),
-        ("tracers.iotracer.enabled", "false"),
-        ("tracers.memburst.enabled", "false"),
-        ("tracers.waitrate.enabled", "false"),
-    ])
-    .await;
-    // The kernel lists the link of an attached program with the descriptor that holds it.
-    until("the program is attached", || {
-        let programs = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
-        programs.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).any(|info| info.contains("mark_victim"))
-    })
-    .await;
+    let test = attached().await;
     let cgroup = Cgroup::create(&[root], "oom");
     cgroup.set(limit, "33554432");
     let mut victim = cgroup.start("exec tail /dev/zero");
@@ -42,4 +29,36 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
     assert!(data["host_memory"]["total_bytes"].as_u64() > Some(0));
     assert_eq!(event.container.unwrap().cgroup, path);
     assert!(event.summary.contains("OOM kill of tail"), "{}", event.summary);
+}
+
+#[tokio::test]
+async fn a_kill_is_told_with_what_is_left_in_the_cgroup_and_what_it_used_before() {
+    let hierarchies = hierarchies();
+    let Some((version, root)) = hierarchies.memory_tree() else {
+        eprintln!("SKIPPED: no memory controller is mounted on this machine");
+        return;
+    };
+    let test = attached().await;
+    let cgroup = Cgroup::create(&[root], "oom-left");
+    cgroup.set(memory_limit_file(version, root), "33554432");
+    let _bystander = cgroup.start("exec sleep 600");
+    ticks(&test, 4).await;
+    let _victim = cgroup.start("exec tail /dev/zero");
+
+    let event = test.event("kill", |event| event.kind() == EventKind::Event).await;
+    let data = data(&event);
+    assert!(data["processes"].as_array().unwrap().iter().any(|process| process["name"] == "sleep"), "{data}");
+    let recent = data["recent_bytes"].as_array().unwrap();
+    assert!(recent.len() >= 2 && recent.iter().all(|bytes| bytes.as_u64() <= Some(33_554_432)), "{data}");
+}
+
+/// An agent whose program is attached: the kernel lists the link with the descriptor that holds it.
+async fn attached() -> TestAgent {
+    let test = TestAgent::only("oom", &[]).await;
+    until("the program is attached", || {
+        let programs = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+        programs.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).any(|info| info.contains("mark_victim"))
+    })
+    .await;
+    test
 }

@@ -11,6 +11,7 @@ use galen_agent::{
     Agent, Settings, TracerSet,
     cgroup::{Hierarchies, Version},
     clock::Clock,
+    tracers::Shipped,
 };
 use galen_proto::v1::{Event, EventKind};
 use prost::Message;
@@ -121,6 +122,13 @@ impl TestAgent {
         Self::start_with_clock::<S>(settings, Clock::system()).await
     }
 
+    /// With the shipped tracer `tracer` and no other.
+    pub(crate) async fn only(tracer: &str, settings: &[(&str, &str)]) -> Self {
+        let off = others_of(tracer);
+        let off = off.iter().map(|key| (key.as_str(), "false"));
+        Self::start::<Shipped>(&off.chain(settings.iter().copied()).collect::<Vec<_>>()).await
+    }
+
     pub(crate) async fn start_with_clock<S: TracerSet>(settings: &[(&str, &str)], clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let own = [
@@ -172,6 +180,20 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(Instant::now() < until, "not within {DEADLINE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The settings that switch every shipped tracer on or off but `tracer`.
+pub(crate) fn others_of(tracer: &str) -> Vec<String> {
+    let others = Shipped::factories().into_iter().filter(|factory| factory.name != tracer);
+    others.map(|factory| format!("tracers.{}.enabled", factory.name)).collect()
+}
+
+/// Waits until the agent's tracers have had so many ticks.
+pub(crate) async fn ticks(test: &TestAgent, count: usize) {
+    let mut ticker = test.agent.ticker();
+    for _ in 0..count {
+        tokio::time::timeout(DEADLINE, ticker.tick()).await.expect("the agent ticks");
     }
 }
 

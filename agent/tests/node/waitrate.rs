@@ -1,8 +1,8 @@
-use galen_agent::{TracerSet, cgroup::Hierarchies, tracers::Shipped};
+use galen_agent::cgroup::Hierarchies;
 use galen_proto::v1::{Event, EventKind};
 use tokio::sync::Mutex;
 
-use crate::support::{Cgroup, Process, TestAgent, data, hierarchies, until};
+use crate::support::{Cgroup, Process, TestAgent, data, hierarchies, others_of, until};
 
 /// Each of these tests would have the first CPU for itself.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -16,19 +16,11 @@ async fn agent(name: &str) -> TestAgent {
         ("tracers.waitrate.min_wait", "200ms"),
         ("tracers.waitrate.run_tracing_tool_timeout", "2s"),
     ];
-    let others = others_off();
-    let others = others.iter().map(|key| (key.as_str(), "false"));
-    let test = TestAgent::start::<Shipped>(&settings.into_iter().chain(others).collect::<Vec<_>>()).await;
+    let test = TestAgent::only("waitrate", &settings).await;
     // What comes after the first look is known to be new.
     let status = test.agent.statuses().get("waitrate").unwrap();
     until("the tracer has looked", || status.snapshot().evaluations > 0).await;
     test
-}
-
-/// Keys that are to be false.
-fn others_off() -> Vec<String> {
-    let names = Shipped::factories().into_iter().map(|factory| factory.name).filter(|name| *name != "waitrate");
-    names.map(|name| format!("tracers.{name}.enabled")).collect()
 }
 
 fn cpu_controller(hierarchies: &Hierarchies) -> Option<&std::path::Path> {
@@ -167,7 +159,7 @@ impl Command {
             format!("tracers.waitrate.arm_threshold={threshold}"),
             "aggregator.endpoint=http://127.0.0.1:1".into(),
         ];
-        let others = others_off().into_iter().map(|key| format!("{key}=false"));
+        let others = others_of("waitrate").into_iter().map(|key| format!("{key}=false"));
         for setting in settings.into_iter().chain(others) {
             command.args(["--set", &setting]);
         }

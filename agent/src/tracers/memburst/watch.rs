@@ -61,7 +61,7 @@ impl Watch {
         let Self { settings, version, root, watched, total, highest, .. } = self;
         let mut bursts = Vec::new();
         watched.retain(|path, watched| {
-            let Ok(current) = watched.meter.current() else { return false };
+            let Ok(current) = watched.meter.current.read() else { return false };
             let capacity = match watched.limit {
                 Some((read, limit)) if now.saturating_sub(read) < watched.limit_age(now) => limit,
                 _ => {
@@ -97,15 +97,21 @@ impl Watch {
                 Change::Went { path } => {
                     self.watched.remove(&path);
                 }
-                Change::Came { path } => match MemoryMeter::open(&directory(&self.root, &path), self.version) {
-                    Ok(meter) => {
-                        let ring = Ring::new(self.settings.window);
-                        self.watched.insert(path, Watched { meter, ring, came: now, read: None, limit: None });
+                Change::Came { path, absent_at } => {
+                    match MemoryMeter::open(&directory(&self.root, &path), self.version) {
+                        Ok(meter) => {
+                            let mut ring = Ring::new(self.settings.window);
+                            if let Some(absent_at) = absent_at {
+                                // It held nothing then.
+                                ring.push(absent_at, Sample::default(), self.total, &self.settings.thresholds);
+                            }
+                            self.watched.insert(path, Watched { meter, ring, came: now, read: None, limit: None });
+                        }
+                        // The controller is off there, or it is gone again.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => tracing::debug!(%error, path, "memory of a cgroup is not watched"),
                     }
-                    // The controller is off there, or it is gone again.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => tracing::debug!(%error, path, "memory of a cgroup is not watched"),
-                },
+                }
             }
         }
     }

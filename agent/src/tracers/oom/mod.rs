@@ -3,7 +3,9 @@
 //!
 //! A kill is told as one event; there is nothing left to capture. Kills that found the ring full are counted.
 
+mod growth;
 mod index;
+mod processes;
 mod report;
 mod ring;
 mod settings;
@@ -15,7 +17,7 @@ use galen_proto::v1::{EventKind, LossReason, Severity};
 
 pub use settings::{Raw, Settings};
 
-use self::{index::Index, report::Kill};
+use self::{growth::Growth, index::Index, report::Kill};
 use crate::{
     host::Environment,
     meminfo::Meminfo,
@@ -52,6 +54,7 @@ impl Tracer for Oom {
             context.degraded(why);
         }
         let mut index = Index::new(&context.environment);
+        let mut growth = Growth::new(&context.environment, context.containers.clone());
         let mut lost = 0;
         let mut ring = ring::register(watch)?;
         loop {
@@ -63,12 +66,17 @@ impl Tracer for Oom {
             if let Some(index) = &mut index {
                 index.follow(now.boot);
             }
-            let Some(mut readable) = readable else { continue };
+            let Some(mut readable) = readable else {
+                if let Some(growth) = &mut growth {
+                    growth.tick(now.boot);
+                }
+                continue;
+            };
             readable.clear_ready();
             let watch = &mut readable.get_inner_mut().0;
             while let Some(kill) = watch.next_kill() {
                 match kill {
-                    Ok(kill) => tell(&context, &kill, index.as_ref()),
+                    Ok(kill) => tell(&context, &kill, index.as_ref(), growth.as_ref()),
                     Err(error) => {
                         tracing::warn!(%error, "record of an OOM kill was not understood");
                         context.count_loss(LossReason::BadRecord, 1);
@@ -82,12 +90,19 @@ impl Tracer for Oom {
     }
 }
 
-fn tell(context: &Context, record: &galen_bpf::oom::Record, index: Option<&Index>) {
+fn tell(context: &Context, record: &galen_bpf::oom::Record, index: Option<&Index>, growth: Option<&Growth>) {
     let observed = context.clock.now().at_boot(Duration::from_nanos(record.time));
     let memory = Meminfo::open("/proc/meminfo").and_then(|meminfo| meminfo.read()).ok();
-    let kill = Kill::new(record, index, memory);
+    let recent = |cgroup: &str| growth.map(|growth| growth.of(cgroup)).unwrap_or_default();
+    let kill = Kill::new(record, index, recent, memory);
+    let directory = index.zip(kill.exhausted()).map(|(index, cgroup)| index.directory(cgroup));
     let part = context.clone();
     context.spawn(async move {
+        let processes = match directory {
+            Some(directory) => tokio::task::spawn_blocking(move || processes::of(&directory)).await?,
+            None => Vec::new(),
+        };
+        let kill = kill.with_processes(processes);
         let container = match kill.cgroup() {
             // The root cgroup is the host.
             None | Some("/") => None,

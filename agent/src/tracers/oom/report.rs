@@ -3,7 +3,7 @@
 use galen_bpf::oom::{Memory as VictimMemory, Record};
 use serde::Serialize;
 
-use super::index::Index;
+use super::{index::Index, processes::Member};
 use crate::{
     cgroup::{MemoryCounters, ancestry},
     meminfo::Memory,
@@ -17,6 +17,12 @@ pub(super) struct Kill {
     trigger: Task,
     /// Counters of the nearest cgroup above the victim that has a limit, else of its own; `null` if it is gone.
     cgroup_memory: Option<Counters>,
+    /// Processes that are left in that cgroup, those that hold most first; empty if the kill was for the machine.
+    processes: Vec<Member>,
+    /// Bytes that the workload used in the seconds before, one a second, the oldest first; empty if it is not known.
+    recent_bytes: Vec<u64>,
+    /// Of these the last less the first.
+    growth_bytes: i64,
     /// Memory of the machine; `null` if it could not be read.
     host_memory: Option<Memory>,
 }
@@ -57,10 +63,18 @@ struct Counters {
 }
 
 impl Kill {
-    pub(super) fn new(record: &Record, index: Option<&Index>, host_memory: Option<Memory>) -> Self {
+    /// `growth`: bytes that the workload of a cgroup used in the seconds before.
+    pub(super) fn new(
+        record: &Record,
+        index: Option<&Index>,
+        growth: impl Fn(&str) -> Vec<u64>,
+        host_memory: Option<Memory>,
+    ) -> Self {
         let path = |memcg: u64| index?.path_of(memcg).map(str::to_owned);
         let victim = record.victim.as_ref();
         let cgroup = victim.and_then(|victim| path(victim.memcg));
+        let recent_bytes = cgroup.as_deref().map(growth).unwrap_or_default();
+        let at = |place: Option<&u64>| place.map_or(0, |bytes| i64::try_from(*bytes).unwrap_or(i64::MAX));
         Self {
             cgroup_memory: index.zip(cgroup.as_deref()).and_then(|(index, cgroup)| counters(index, cgroup)),
             victim: Victim {
@@ -78,8 +92,21 @@ impl Kill {
                 name: record.trigger.comm.text().into_owned(),
                 cgroup: path(record.trigger.memcg),
             },
+            processes: Vec::new(),
+            growth_bytes: at(recent_bytes.last()) - at(recent_bytes.first()),
+            recent_bytes,
             host_memory,
         }
+    }
+
+    pub(super) fn with_processes(self, processes: Vec<Member>) -> Self {
+        Self { processes, ..self }
+    }
+
+    /// Path of the cgroup whose memory was exhausted; `None` if it was the machine's, or is not known.
+    pub(super) fn exhausted(&self) -> Option<&str> {
+        let counters = self.cgroup_memory.as_ref().filter(|memory| memory.counters.max_bytes.is_some());
+        counters.map(|counters| counters.cgroup.as_str())
     }
 
     /// Path of the victim's memory cgroup.

@@ -1,0 +1,79 @@
+//! How much memory each workload used in the seconds before: one small read a second and workload.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    cgroup::{MemoryCurrent, Version, ancestry, directory},
+    containers::{Change, Containers, Workloads},
+    host::Environment,
+};
+
+/// Samples that are kept, one a tick.
+const SAMPLES: usize = 30;
+/// Workloads that are sampled at most.
+const LIMIT: usize = 4096;
+/// Workloads that are gone and remembered: the kill of the last process often ends them before it is read.
+const GONE: usize = 64;
+
+pub(super) struct Growth {
+    version: Version,
+    root: PathBuf,
+    workloads: Workloads,
+    sampled: HashMap<String, Sampled>,
+    gone: VecDeque<(String, VecDeque<u64>)>,
+}
+
+struct Sampled {
+    current: MemoryCurrent,
+    bytes: VecDeque<u64>,
+}
+
+impl Growth {
+    /// `None` if no hierarchy accounts memory.
+    pub(super) fn new(environment: &Environment, containers: Containers) -> Option<Self> {
+        let (version, root) = environment.hierarchies.memory_tree()?;
+        let workloads = Workloads::new(root, LIMIT, containers);
+        Some(Self { version, root: root.into(), workloads, sampled: HashMap::new(), gone: VecDeque::new() })
+    }
+
+    pub(super) fn tick(&mut self, now: Duration) {
+        for change in self.workloads.poll(now) {
+            match change {
+                Change::Came { path, .. } => {
+                    if let Ok(current) = MemoryCurrent::open(&directory(&self.root, &path), self.version) {
+                        self.sampled.insert(path, Sampled { current, bytes: VecDeque::with_capacity(SAMPLES) });
+                    }
+                }
+                Change::Went { path } => {
+                    if let Some(sampled) = self.sampled.remove(&path) {
+                        self.gone.push_back((path, sampled.bytes));
+                    }
+                }
+            }
+        }
+        while self.gone.len() > GONE {
+            self.gone.pop_front();
+        }
+        for sampled in self.sampled.values_mut() {
+            // One that cannot be read is going.
+            let Ok(bytes) = sampled.current.read() else { continue };
+            if sampled.bytes.len() == SAMPLES {
+                sampled.bytes.pop_front();
+            }
+            sampled.bytes.push_back(bytes);
+        }
+    }
+
+    /// Bytes in use by the workload that `cgroup` is, or is in, at each of the last ticks, the oldest first.
+    pub(super) fn of(&self, cgroup: &str) -> Vec<u64> {
+        let known = |path: &str| {
+            let gone = || self.gone.iter().rev().find(|(gone, _)| gone == path).map(|(_, bytes)| bytes);
+            self.sampled.get(path).map(|sampled| &sampled.bytes).or_else(gone)
+        };
+        ancestry(cgroup).find_map(known).map(|bytes| bytes.iter().copied().collect()).unwrap_or_default()
+    }
+}
