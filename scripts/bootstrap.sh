@@ -47,6 +47,8 @@ if [[ $purpose == test ]]; then
   want mount losetup
   want e2fsprogs mkfs.ext4
   want busybox-static /usr/share/doc/busybox-static
+  want e2fsprogs mkfs.ext4 /usr/sbin/mkfs.ext4
+  want mount losetup /usr/sbin/losetup
 fi
 
 if ((${#missing[@]})); then

@@ -13,7 +13,7 @@ for argument in "$@"; do
 done
 
 # Tests that load BPF programs, make cgroups, mount or start containers need root. The build does not.
-needs_root=(galen-agent galen-log galen-profile galen-bpf galen-buffer galen-aggregator galen-integration-tests)
+needs_root=(galen-agent galen-log galen-profile galen-bpf galen-buffer galen-aggregator galen-scratch galen-integration-tests)
 skipped=()
 if [[ $(id -u) != 0 ]]; then
   if sudo -n true 2>/dev/null; then

@@ -4,40 +4,18 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::fs;
 
 use bytes::Bytes;
 use galen_proto::v1::Batch;
 use galen_runtime::Size;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use galen_scratch::Tmpfs;
 use support::{Aggregator, PATIENCE, batch, events_of, hello, logged, queue, settings};
-use tempfile::TempDir;
 use tonic::Code;
-
-/// A file system of two MiB.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), Some(c"size=2m")).expect("mount a tmpfs: needs root");
-        Self(dir)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = unmount(self.0.path(), UnmountFlags::DETACH);
-    }
-}
 
 #[tokio::test]
 async fn a_full_disk_makes_agents_wait_and_loses_nothing() {
-    let disk = SmallDisk::new();
+    let Some(disk) = Tmpfs::mount(2 << 20) else { return };
     let filler = disk.path().join("filler");
     fs::write(&filler, vec![1; 1 << 20]).unwrap();
     let data_dir = disk.path().join("data");

@@ -334,7 +334,7 @@ async fn the_flame_graph_of_a_run_is_drawn_for_its_trigger_too() {
             let text = String::from_utf8_lossy(&top.stdout).into_owned();
             assert!(top.status.success() && text.contains("42") && text.contains("main"), "{text}");
         }
-        _ => eprintln!("skipped: `go` is not there to open the profile with"),
+        _ => galen_scratch::skip("`go` is not there to open the profile with"),
     }
     aggregator.stop().await;
 }

@@ -40,7 +40,7 @@ impl Limited {
             (Some(root), _) => (root, false),
             (None, Some(root)) => (root, true),
             (None, None) => {
-                eprintln!("skipped: no memory controller here");
+                galen_scratch::skip("there is no memory controller here");
                 return None;
             }
         };

@@ -12,7 +12,8 @@ use std::{
 };
 
 use galen_buffer::{Buffer, Error, LossReasonCode, Rejected, Settings};
-use support::{MIB, Tmpfs, append, assert_complete, crash_image, event, eventually, lost, segments, settings};
+use galen_scratch::{FailingDisk, Tmpfs};
+use support::{MIB, append, assert_complete, crash_image, event, eventually, lost, segments, settings};
 
 /// Three segments or so, and the directory as a crash leaves it.
 fn crashed(events: u64) -> (tempfile::TempDir, Vec<(galen_buffer::EventPosition, bytes::Bytes)>) {
@@ -137,7 +138,7 @@ fn epochs_are_bounded_and_the_oldest_is_counted_in_the_newest() {
 
 #[test]
 fn a_full_disk_rejects_and_the_buffer_goes_on_once_there_is_room() {
-    let Some(disk) = Tmpfs::mount("size=16m") else { return };
+    let Some(disk) = Tmpfs::mount(16 * MIB) else { return };
     let dir = disk.path().join("buffer");
     let other = disk.path().join("other");
     let buffer = Buffer::open(Settings { max_bytes: 64 * MIB, ..settings(&dir) }).unwrap();
@@ -183,8 +184,59 @@ fn a_full_disk_rejects_and_the_buffer_goes_on_once_there_is_room() {
 }
 
 #[test]
+fn a_disk_that_fails_costs_what_is_declared_and_the_buffer_goes_on_once_it_works() {
+    let Some(mut disk) = FailingDisk::mount() else { return };
+    let buffer = Buffer::open(Settings { max_bytes: 64 * MIB, ..settings(disk.path().join("buffer")) }).unwrap();
+    let mut durable = append(&buffer, (0..1000).map(|n| event(n, 1000)));
+    disk.fail();
+    let mut refused = 0;
+    for n in 1000..1005 {
+        assert_eq!(buffer.append(event(n, 5000)).wait(), Err(Rejected::Disk));
+        refused += 1;
+    }
+    assert!(buffer.stats().disk_errors > 0);
+    disk.heal();
+    let mut n = 1005;
+    eventually("the buffer takes events again", || {
+        let event = event(n, 5000);
+        let answer = buffer.append(event.clone()).wait();
+        n += 1;
+        match answer {
+            Ok(position) => durable.push((position, event)),
+            Err(error) => {
+                assert_eq!(error, Rejected::Disk);
+                refused += 1;
+            }
+        }
+        durable.len() > 1000
+    });
+    durable.extend(append(&buffer, (n..n + 200).map(|n| event(n, 1000))));
+
+    assert_eq!(assert_complete(&buffer), durable.into_iter().collect());
+    let losses: u64 =
+        buffer.queues().iter().flat_map(|queue| buffer.losses(queue.epoch)).map(|l| l.last + 1 - l.first).sum();
+    let counted: u64 = buffer.queues().iter().flat_map(|queue| buffer.counters(queue.epoch)).map(|c| c.count).sum();
+    assert_eq!(losses + counted, refused, "each refused event is counted once");
+}
+
+#[test]
+fn a_segment_that_the_disk_cannot_read_is_declared() {
+    let Some(mut disk) = FailingDisk::mount() else { return };
+    let dir = disk.path().join("buffer");
+    let buffer = Buffer::open(settings(&dir)).unwrap();
+    let durable = append(&buffer, (0..1200).map(|n| event(n, 2000)));
+    buffer.close().unwrap();
+    let buffer = Buffer::open(settings(&dir)).unwrap();
+    disk.fail();
+    disk.forget_cached();
+    let all = assert_complete(&buffer);
+    assert!(all.len() < durable.len(), "nothing was read from the disk");
+    disk.heal();
+}
+
+#[test]
 fn a_backlog_drains_from_a_full_disk() {
-    let Some(disk) = Tmpfs::mount("size=16m") else { return };
+    let Some(disk) = Tmpfs::mount(16 * MIB) else { return };
     let dir = disk.path().join("buffer");
     let filler = disk.path().join("other");
     let fill = || {

@@ -8,7 +8,8 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use galen_buffer::{Buffer, Error, EventPosition, LossReasonCode, Rejected};
-use support::{MIB, Tmpfs, append, assert_complete, event, eventually, settings};
+use galen_scratch::Tmpfs;
+use support::{MIB, append, assert_complete, event, eventually, settings};
 
 /// A buffer that has opened all the same, and has rejected and counted `n` events.
 fn rejecting(dir: &Path, n: u64) -> Buffer {
@@ -84,7 +85,7 @@ fn a_file_in_place_of_a_directory() {
 
 #[test]
 fn a_disk_without_room_for_a_directory() {
-    let Some(disk) = Tmpfs::mount("size=16m,nr_inodes=64") else { return };
+    let Some(disk) = Tmpfs::with("size=16m,nr_inodes=64") else { return };
     let mut others = 0;
     while fs::write(disk.path().join(format!("other-{others}")), "").is_ok() {
         others += 1;
@@ -98,7 +99,7 @@ fn a_disk_without_room_for_a_directory() {
 
 #[test]
 fn a_full_disk() {
-    let Some(disk) = Tmpfs::mount("size=16m") else { return };
+    let Some(disk) = Tmpfs::mount(16 * MIB) else { return };
     let (dir, other) = (disk.path().join("buffer"), disk.path().join("other"));
     let written = fs::write(&other, vec![1; 17 * MIB as usize]);
     assert!(written.is_err(), "the disk is not full");
@@ -109,7 +110,7 @@ fn a_full_disk() {
 
 #[test]
 fn a_read_only_disk_that_holds_a_backlog() {
-    let Some(disk) = Tmpfs::mount("size=16m") else { return };
+    let Some(disk) = Tmpfs::mount(16 * MIB) else { return };
     let dir = disk.path().join("buffer");
     let buffer = Buffer::open(settings(&dir)).unwrap();
     let before = append(&buffer, (0..300).map(|n| event(n, 2000)));

@@ -11,7 +11,5 @@ pub mod flood;
 pub mod oracle;
 pub mod process;
 pub mod query;
-pub mod root;
-pub mod tmpfs;
 pub mod wait;
 pub mod workload;

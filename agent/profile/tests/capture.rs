@@ -195,7 +195,7 @@ fn captures_beyond_the_limit_are_refused_and_the_slot_comes_back() {
 #[test]
 fn go_opens_the_profile() {
     if Command::new("go").arg("version").output().is_err() {
-        eprintln!("skipped: go is not on PATH");
+        galen_scratch::skip("go is not on PATH");
         return;
     }
     let cgroup = Cgroup::below(&any());

@@ -1,5 +1,4 @@
-//! What the tests of the buffer share: small buffers, crash images, reading everything, waiting on a condition, and
-//! file systems of their own.
+//! What the tests of the buffer share: small buffers, crash images, reading everything, and waiting on a condition.
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
@@ -14,7 +13,6 @@ use std::{
 
 use bytes::Bytes;
 use galen_buffer::{Buffer, EventPosition, Loss, LossReasonCode, Settings};
-use rustix::mount::MountFlags;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
 
@@ -135,39 +133,5 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < deadline, "not in a minute: {what}");
         thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A tmpfs that goes with the value.
-pub(crate) struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    /// `None`, and said so: mounting takes a root user.
-    #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-    pub(crate) fn mount(options: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: mounting a tmpfs needs root");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let options = std::ffi::CString::new(options).unwrap();
-        rustix::mount::mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
-        Some(Self(dir))
-    }
-
-    pub(crate) fn read_only(&self, yes: bool) {
-        let flags = if yes { MountFlags::RDONLY } else { MountFlags::empty() };
-        // sled closes a file shortly after its database was dropped.
-        eventually("nothing is open to be written", || rustix::mount::mount_remount(self.path(), flags, c"").is_ok());
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn mount_of(is: impl Fn(&str, &str) -> bool, what: &str) -> Option<Pa
         is(fields[2], fields[3]).then(|| PathBuf::from(fields[1]))
     });
     if found.is_none() {
-        eprintln!("skipped: {what} is not mounted here");
+        galen_scratch::skip(&format!("{what} is not mounted here"));
     }
     found
 }

@@ -1,5 +1,3 @@
-use std::process::Command;
-
 use super::*;
 
 const LIMITS: Limits = Limits { max_file_bytes: 100, max_files: 3, max_age: Duration::from_secs(3600) };
@@ -93,30 +91,11 @@ fn a_directory_that_cannot_be_made_disables_the_file_until_it_can() {
     assert_eq!(append(&mut files, b"{}\n", until), Written::Yes);
 }
 
-/// A mounted file system of 1 MiB, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "galen-test"]).arg(dir.path()).status();
-        assert!(mounted.unwrap().success(), "this test mounts a tmpfs, so it needs root");
-        Self(dir)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_leaves_whole_lines_and_writing_goes_on_when_there_is_room() {
-    let disk = SmallDisk::mount();
+    let Some(disk) = galen_scratch::Tmpfs::mount(1 << 20) else { return };
     let limits = Limits { max_file_bytes: 64 << 20, ..LIMITS };
-    let mut files = Files::new(disk.0.path(), limits);
+    let mut files = Files::new(disk.path(), limits);
     let mut line = vec![b'x'; 10_000];
     line.push(b'\n');
     let mut now = Instant::now();
@@ -125,7 +104,7 @@ fn a_full_disk_leaves_whole_lines_and_writing_goes_on_when_there_is_room() {
         written += 1;
         assert!(written < 1000, "a disk of 1 MiB does not fill up");
     }
-    let current = disk.0.path().join("t").join(CURRENT);
+    let current = disk.path().join("t").join(CURRENT);
     let length = || usize::try_from(fs::metadata(&current).unwrap().len()).unwrap();
     assert!(written > 50);
     assert_eq!(length(), written * line.len(), "half of a line was left");
@@ -133,7 +112,7 @@ fn a_full_disk_leaves_whole_lines_and_writing_goes_on_when_there_is_room() {
     // Evidence that does not fit leaves no half of itself, and its line is not written.
     now = files.disabled["t"].until;
     assert_eq!(files.append("t", "big", b"{}\n", &[attachment(2 << 20)], now), Written::Failed);
-    assert!(!names(&disk.0.path().join("t")).iter().any(|name| name.starts_with("big")));
+    assert!(!names(&disk.path().join("t")).iter().any(|name| name.starts_with("big")));
     assert_eq!(length(), written * line.len());
 
     File::options().write(true).open(&current).unwrap().set_len(0).unwrap();
