@@ -259,14 +259,22 @@ async fn a_wrong_hello_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_queue_that_went_back_is_refused() {
+async fn a_queue_that_went_back_is_told_so_and_its_batches_are_refused() {
     let dir = tempdir().unwrap();
     let aggregator = Aggregator::start(dir.path()).await;
     let (mut agent, _) = aggregator.welcomed(hello("web-1", &[queue(1, 11)])).await;
     agent.batch(batch(1, 10)).await;
     agent.acknowledged(10).await;
-    let mut agent = aggregator.hello(hello("web-1", &[queue(1, 8)])).await;
+    // An older copy of itself, which gives numbers again that the log has.
+    let (mut agent, welcome) = aggregator.welcomed(hello("web-1", &[queue(1, 8)])).await;
+    assert_eq!(welcome.progress[0].upto, 10);
+    agent.batch(batch(8, 9)).await;
     agent.ends(Code::FailedPrecondition, "must begin a new epoch").await;
+    // It may deliver what else it has, and what it records from now on.
+    let newer = Queue { epoch: EPOCH + 1, ..queue(1, 3) };
+    let (mut agent, _) = aggregator.welcomed(hello("web-1", &[queue(1, 8), newer])).await;
+    agent.batch(Batch { epoch: EPOCH + 1, ..batch(1, 2) }).await;
+    agent.acknowledged(2).await;
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ impl Group {
             (Some(root), _) => (root, false),
             (None, Some(root)) => (root, true),
             (None, None) => {
-                eprintln!("skipped: no cpu controller here");
+                galen_scratch::skip("there is no cpu controller here");
                 return None;
             }
         };

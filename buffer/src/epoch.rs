@@ -15,6 +15,8 @@ pub(crate) struct Epoch {
     pub(crate) id: u64,
     pub(crate) first_unacked: u64,
     pub(crate) next_seq: u64,
+    /// First number that is not in the aggregator unless another instance gave it; `None` once that was looked at.
+    pub(crate) uncompared: Option<u64>,
     /// No event will be added.
     pub(crate) sealed: bool,
     /// `next_seq` is exact. Otherwise the newest segment could not be looked at yet.
@@ -42,6 +44,7 @@ impl Epoch {
             id: fastrand::u64(1..),
             first_unacked: 1,
             next_seq: 1,
+            uncompared: None,
             sealed: false,
             end_known: true,
             segments: VecDeque::new(),
@@ -51,10 +54,12 @@ impl Epoch {
     }
 
     pub(crate) fn load(saved: EpochState, segments: VecDeque<SegmentEntry>) -> Self {
+        let next_seq = saved.next_seq.max(saved.first_unacked).max(1);
         Self {
             id: saved.id,
             first_unacked: saved.first_unacked.max(1),
-            next_seq: saved.next_seq.max(saved.first_unacked).max(1),
+            next_seq,
+            uncompared: Some(saved.uncompared.unwrap_or(next_seq)),
             sealed: saved.sealed,
             end_known: saved.sealed,
             segments,
@@ -68,6 +73,7 @@ impl Epoch {
             id: self.id,
             first_unacked: self.first_unacked,
             next_seq: self.next_seq,
+            uncompared: self.uncompared,
             sealed: self.sealed && self.end_known,
             losses: self.losses.clone(),
             counters: self.counters.save(),

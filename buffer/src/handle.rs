@@ -2,6 +2,7 @@
 //! [`Buffer::close`] does, except that nobody learns of an error.
 
 use std::{
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -123,6 +124,21 @@ impl Buffer {
         if news {
             self.shared().queue.changed();
         }
+    }
+
+    /// The aggregator has nothing of the epoch that was not given here. From now on it may have what it is sent.
+    pub fn compared(&self, epoch: u64) {
+        if let Ok(epoch) = self.shared().index().epoch_mut(epoch) {
+            epoch.uncompared = None;
+        }
+    }
+
+    /// The aggregator has numbers of the current epoch that were not given here: the directory is an older copy of
+    /// itself, and another instance gave them. The writer ends the epoch and begins a new one, which [`Self::durable`]
+    /// shows. Events of this instance under such numbers cannot be told from those of the other: they are counted lost.
+    pub fn begin_anew(&self, epoch: u64, taken: Vec<RangeInclusive<u64>>) {
+        self.shared().index().taken = Some((epoch, taken));
+        self.shared().queue.changed();
     }
 
     pub fn stats(&self) -> Stats {

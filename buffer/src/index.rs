@@ -1,7 +1,7 @@
 //! What the buffer holds, in memory. The writer, the readers and the callers share it under one lock, which nobody holds
 //! while touching the disk.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc};
 
 use crate::{
     Error, LossReasonCode, Queue, Stats,
@@ -23,6 +23,8 @@ pub(crate) struct Index {
     pub(crate) rejected: BTreeMap<LossReasonCode, u64>,
     pub(crate) lost: BTreeMap<LossReasonCode, u64>,
     pub(crate) disk_errors: u64,
+    /// For the writer: the current epoch is to end, because others gave these of its numbers.
+    pub(crate) taken: Option<(u64, Vec<RangeInclusive<u64>>)>,
 }
 
 /// What a read has to do.
@@ -57,6 +59,7 @@ impl Index {
             rejected: BTreeMap::new(),
             lost: BTreeMap::new(),
             disk_errors: 0,
+            taken: None,
         }
     }
 
@@ -83,6 +86,26 @@ impl Index {
         let fresh = self.epoch_mut(epoch)?.losses.declare(first, last, reason);
         *self.lost.entry(reason).or_default() += fresh;
         Ok(())
+    }
+
+    /// Begins an epoch, and counts in it the events of the one before whose numbers were given by others, too.
+    pub(crate) fn succeed(&mut self, taken: &[RangeInclusive<u64>]) -> u64 {
+        let before = self.current();
+        before.sealed = true;
+        let count = |range: &RangeInclusive<u64>| {
+            let (first, end) = (
+                (*range.start()).max(before.uncompared.unwrap_or(u64::MAX)),
+                range.end().saturating_add(1).min(before.next_seq),
+            );
+            end.saturating_sub(first).saturating_sub(before.losses.count_within(first, end))
+        };
+        let lost = taken.iter().map(count).sum();
+        self.epochs.push(Epoch::begin());
+        if lost > 0 {
+            self.current().counters.add(LossReasonCode::NUMBER_TAKEN, "", lost);
+            *self.lost.entry(LossReasonCode::NUMBER_TAKEN).or_default() += lost;
+        }
+        lost
     }
 
     /// Declares lost what is left of a segment. It stays in the list until its directory is gone.
@@ -166,6 +189,7 @@ impl Index {
             epoch: e.id,
             first_unacked: e.first_unacked,
             next_seq: e.next_seq,
+            uncompared: e.uncompared,
             is_current: at == last,
         };
         self.epochs.iter().enumerate().map(queue).collect()

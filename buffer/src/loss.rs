@@ -21,6 +21,7 @@ impl LossReasonCode {
     pub const QUEUE_FULL: Self = Self(3);
     pub const DISK_ERROR: Self = Self(4);
     pub const TOO_LARGE: Self = Self(5);
+    pub const NUMBER_TAKEN: Self = Self(11);
 }
 
 /// Numbers `first..=last` that will never be read.

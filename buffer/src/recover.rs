@@ -82,7 +82,7 @@ pub(crate) fn recover(shared: &Shared) -> Result<File, Error> {
     let quarantined = quarantine::prune(&dir, shared.quarantine_cap());
     let dropped = fill(shared, epochs, quarantined);
     *shared.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
-    dropped.iter().for_each(|epoch| remove(&dir, epoch));
+    dropped.iter().for_each(|epoch| remove_epoch(&dir, epoch));
     for (epoch, first, segment, why) in unreadable {
         shared.quarantine(epoch, first, &segment, &why);
     }
@@ -153,6 +153,7 @@ fn without_state(id: u64, segments: VecDeque<SegmentEntry>) -> Epoch {
         id,
         first_unacked: first,
         next_seq: segments.back().map_or(first, |s| s.first),
+        uncompared: None,
         sealed: false,
         losses: Default::default(),
         counters: Vec::new(),
@@ -188,7 +189,7 @@ fn find_end(epoch: &mut Epoch, buffer: &Path) -> Result<Option<Arc<Segment>>, Da
 }
 
 /// Folds the oldest epochs over the bound into the counters of the current one. Returns them.
-fn bound_epochs(index: &mut Index) -> Vec<Epoch> {
+pub(crate) fn bound_epochs(index: &mut Index) -> Vec<Epoch> {
     let mut dropped = Vec::new();
     while index.epochs.len() > MAX_EPOCHS {
         let oldest = index.epochs.remove(0);
@@ -212,7 +213,7 @@ fn bound_epochs(index: &mut Index) -> Vec<Epoch> {
     dropped
 }
 
-fn remove(dir: &Path, dropped: &Epoch) {
+pub(crate) fn remove_epoch(dir: &Path, dropped: &Epoch) {
     let path = dir.join(format!("{:016x}", dropped.id));
     if let Err(error) = fs::remove_dir_all(&path)
         && error.kind() != std::io::ErrorKind::NotFound

@@ -5,7 +5,8 @@
 //!
 //! - `clean`: the buffer was closed in order, so that the last epoch may go on;
 //! - `epochs`, oldest first, each with `id` (hex), `first_unacked`, `next_seq` (exact if `sealed` or `clean`, else a lower
-//!   bound), `sealed` (no event will be added), `losses` (`first`, `last`, `reason`), and `counters` (`reason`, `tracer`,
+//!   bound), `uncompared` (numbers from here on were given without contact to the aggregator; null if there was none
+//!   such), `sealed` (no event will be added), `losses` (`first`, `last`, `reason`), and `counters` (`reason`, `tracer`,
 //!   `count`, `settled`: up to where the aggregator has it).
 //!
 //! Ranges and counters are in the file before the segment that they stand for is gone. Acknowledgements get there within
@@ -40,6 +41,8 @@ pub(crate) struct EpochState {
     pub(crate) id: u64,
     pub(crate) first_unacked: u64,
     pub(crate) next_seq: u64,
+    #[serde(default)]
+    pub(crate) uncompared: Option<u64>,
     pub(crate) sealed: bool,
     pub(crate) losses: Ranges,
     pub(crate) counters: Vec<SavedCounter>,
@@ -121,6 +124,7 @@ mod tests {
             id: u64::MAX - 1,
             first_unacked: 3,
             next_seq: 9,
+            uncompared: Some(7),
             sealed: false,
             losses,
             counters: counters.save(),

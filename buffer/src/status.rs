@@ -10,6 +10,8 @@ pub struct Queue {
     pub epoch: u64,
     pub first_unacked: u64,
     pub next_seq: u64,
+    /// Numbers from here on were given, or will be, since the aggregator was last known to have none of them.
+    pub uncompared: Option<u64>,
     /// New events get numbers of this epoch.
     pub is_current: bool,
 }

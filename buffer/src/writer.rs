@@ -23,7 +23,7 @@ use crate::{
     error::{self, Error},
     mark::EndMark,
     queue::Entry,
-    recover::recover,
+    recover::{bound_epochs, recover, remove_epoch},
     reserve,
     segment::{GROWTH_BYTES, Segment, footprint},
     shared::Shared,
@@ -75,6 +75,7 @@ impl Writer {
         loop {
             let work = self.shared.queue.take(self.retry_after, self.persist_after);
             let done = work.closing && work.batch.is_empty();
+            self.begin_anew();
             if !work.batch.is_empty() {
                 self.commit(work.batch);
             }
@@ -93,6 +94,29 @@ impl Writer {
         drop(reading);
         let _locked_until_stored = mem::replace(&mut self.disk, Err(Error::Closed))?;
         self.store(true)
+    }
+
+    /// Ends the epoch if its numbers were given elsewhere, too.
+    fn begin_anew(&mut self) {
+        let Some((epoch, taken)) = self.shared.index().taken.take() else { return };
+        if self.shared.index().current().id != epoch {
+            return;
+        }
+        self.close_segment();
+        let mut index = self.shared.index();
+        let lost = index.succeed(&taken);
+        let dropped = bound_epochs(&mut index);
+        let current = index.current();
+        let durable = Durable { epoch: current.id, next_seq: current.next_seq };
+        drop(index);
+        self.shared.durable.send_replace(durable);
+        self.begun = false;
+        dropped.iter().for_each(|epoch| remove_epoch(&self.shared.settings.dir, epoch));
+        tracing::warn!(
+            epoch = format_args!("{epoch:016x}"),
+            lost,
+            "the buffer is an older copy of itself, whose numbers were given before: it begins a new epoch"
+        );
     }
 
     fn commit(&mut self, batch: Vec<Entry>) {

@@ -136,3 +136,36 @@ fn a_full_queue_rejects_at_once_and_counts() {
     assert_eq!(counters.iter().map(|c| c.count).collect::<Vec<_>>(), [rejected, 1]);
     assert_eq!(assert_complete(&buffer).len() as u64, stats.appended);
 }
+
+#[test]
+fn an_older_copy_of_a_queue_ends_and_counts_what_it_gave_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = Buffer::open(settings(dir.path())).unwrap();
+    append(&buffer, (1..=10).map(|n| event(n, 100)));
+    assert_eq!(buffer.queues()[0].uncompared, None, "nobody else has numbers of a new queue");
+    buffer.close().unwrap();
+
+    for offline in 0..2 {
+        let buffer = Buffer::open(settings(dir.path())).unwrap();
+        append(&buffer, [event(11 + offline, 100)]);
+        assert_eq!(buffer.queues()[0].uncompared, Some(11), "as long as nobody has compared it");
+        buffer.close().unwrap();
+    }
+    let buffer = Buffer::open(settings(dir.path())).unwrap();
+    let durable = append(&buffer, (13..=15).map(|n| event(n, 100)));
+    let epoch = durable[0].0.epoch;
+    buffer.begin_anew(epoch, vec![1..=12, 14..=14, 20..=30]);
+    eventually("there is a new epoch", || buffer.queues().len() == 2);
+    let more = append(&buffer, [event(16, 100)]);
+    assert_ne!(more[0].0.epoch, epoch);
+    let lost = LossCounter { reason: LossReasonCode::NUMBER_TAKEN, tracer: String::new(), count: 3 };
+    assert_eq!(buffer.counters(more[0].0.epoch), [lost]);
+    assert_eq!(assert_complete(&buffer).len(), 16, "the aggregator says what of the old one it has");
+    buffer.close().unwrap();
+
+    let buffer = Buffer::open(settings(dir.path())).unwrap();
+    let newest = *buffer.queues().last().unwrap();
+    assert_eq!((newest.epoch, newest.uncompared), (more[0].0.epoch, Some(2)));
+    buffer.compared(newest.epoch);
+    assert_eq!(buffer.queues().last().unwrap().uncompared, None);
+}

@@ -87,6 +87,7 @@ pub async fn check(aggregator: &Aggregator, agent: &Agent) -> Result<(usize, usi
     Ok((accepted.len(), stored.len()))
 }
 
-fn data(event: &Event) -> Result<Data> {
+/// What an event of the flood carries.
+pub fn data(event: &Event) -> Result<Data> {
     Ok(serde_json::from_slice(&event.data)?)
 }

@@ -1,10 +1,11 @@
 //! Faults of what surrounds the programs: the other side away or wiped, a full disk, a clock that jumps.
 
-use std::{fs, time::Duration};
+use std::{collections::HashMap, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use galen_integration_tests::{
     fleet::{Agent, Aggregator, nowhere},
+    flood::Data,
     oracle, query, wait,
 };
 use galen_proto::v1::LossReason;
@@ -102,4 +103,69 @@ async fn a_full_disk_under_the_buffer_ends_in_declared_losses() -> Result<()> {
     let disk = [LossReason::DiskError, LossReason::QueueFull, LossReason::BufferFull];
     assert!(node.lost.iter().any(|loss| disk.contains(&loss.reason()) && loss.count > 0), "{:?}", node.lost);
     Ok(())
+}
+
+/// Runs the agent until it has accepted `least` events in `records`, and ends it in order.
+async fn run_to(least: usize, agent_dir: &Path, address: SocketAddr) -> Result<HashMap<String, Data>> {
+    let mut agent = Agent::start(AGENT, "restored", agent_dir, address, &FLOOD)?;
+    accepts(&agent, least).await?;
+    ensure!(agent.process.terminate(LIMIT).await?.success(), "{}", agent.process.tail());
+    oracle::accepted(&agent_dir.join("records"))
+}
+
+/// Goes back to an older copy of the buffer. The agent learns of it at once, or only `late`: when it has ended once more
+/// and given more numbers than were ever logged.
+async fn restore_a_copy(late: bool) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let agent_dir = dir.path().join("agent");
+    let [data, copy, records] = [agent_dir.join("data"), dir.path().join("copy"), agent_dir.join("records")];
+    fs::create_dir_all(&agent_dir)?;
+    let aggregator = Aggregator::start(dir.path(), &[]).await?;
+    let address = aggregator.addresses.grpc;
+    run_to(100, &agent_dir, address).await?;
+    ensure!(Command::new("cp").arg("-a").args([&data, &copy]).status()?.success(), "the copy is not made");
+    let before = run_to(400, &agent_dir, address).await?;
+    fs::remove_dir_all(&data)?;
+    fs::rename(&copy, &data)?;
+    fs::rename(&records, dir.path().join("records before"))?;
+
+    let taken = if late { run_to(before.len() + 100, &agent_dir, nowhere()?).await? } else { HashMap::new() };
+    let mut agent = Agent::start(AGENT, "restored", &agent_dir, address, &FLOOD)?;
+    accepts(&agent, taken.len() + 100).await?;
+    wait::until("the agent to begin a new epoch", LIMIT, || {
+        std::future::ready(Ok(agent.process.log().contains("begins a new epoch").then_some(())))
+    })
+    .await
+    .with_context(|| agent.process.tail())?;
+    ensure!(agent.process.terminate(LIMIT).await?.success(), "{}", agent.process.tail());
+    let after = oracle::accepted(&records)?;
+    let agent = Agent::start(AGENT, "restored", &agent_dir, address, &QUIET)?;
+    oracle::drained(&aggregator, &agent, (before.len() + after.len()) as u64).await?;
+
+    let stored = query::all(&mut aggregator.query.clone(), "tracer:flood").await?;
+    let is_stored =
+        |id: &String, data: &Data| stored.get(id).is_some_and(|event| oracle::data(event).ok().as_ref() == Some(data));
+    assert!(before.iter().all(|(id, data)| is_stored(id, data)), "what was delivered before is as it was");
+    let missing = after.iter().filter(|(id, data)| !is_stored(id, data));
+    let node = query::node(&mut aggregator.query.clone(), "restored").await?.context("the node is known")?;
+    let lost =
+        node.lost.iter().filter(|loss| loss.reason() == LossReason::NumberTaken).map(|loss| loss.count).sum::<u64>();
+    let missing: Vec<_> = missing.map(|(id, _)| id).collect();
+    assert!(missing.iter().all(|id| stored.contains_key(*id)), "only what has the id of another event is lost");
+    // Under load, not every event that was accepted has its line.
+    assert!(missing.len() as u64 <= lost, "{} of {lost} that are declared lost", missing.len());
+    assert!(!late || lost > 200, "{lost}");
+    assert!(after.len() as u64 > lost, "the agent goes on");
+    assert_eq!(agent.process.log().matches("begins a new epoch").count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_with_an_older_copy_of_its_queue_begins_a_new_one_and_goes_on() -> Result<()> {
+    restore_a_copy(false).await
+}
+
+#[tokio::test]
+async fn an_agent_that_outgrew_the_older_copy_of_its_queue_declares_what_it_gave_twice() -> Result<()> {
+    restore_a_copy(true).await
 }

@@ -24,6 +24,8 @@ pub(super) enum Error {
     Silent(Duration),
     #[error("the buffer has begun a new queue")]
     NewQueue,
+    #[error("the aggregator has events of queue {epoch:016x} that this agent never sent")]
+    OldCopy { epoch: u64 },
     #[error("the buffer is closed")]
     BufferClosed,
     #[error("failed to read from the buffer")]

@@ -4,8 +4,10 @@
 //! cap allows, and the agent may die at any moment. No failure here reaches a tracer.
 //!
 //! - `session`: hello, welcome, batches, acknowledgements.
+//! - `compare`: whether the buffer is an older copy of itself.
 //! - `plan`: what to send next, fresh events and backlog in turns, within the credit.
 
+mod compare;
 mod error;
 mod plan;
 mod session;
@@ -77,7 +79,8 @@ impl Uplink {
                 backoff.reset();
             }
             let wait = match error {
-                Error::NewQueue => Duration::ZERO,
+                // Nothing is wrong: the next hello announces it.
+                Error::NewQueue => continue,
                 _ if error.is_permanent() => REFUSED_WAIT.mul_f64(0.5 + fastrand::f64() / 2.0),
                 _ => backoff.next(),
             };

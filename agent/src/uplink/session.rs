@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use super::{
     Node,
+    compare::compare,
     error::Error,
     plan::{Plan, Turn},
 };
@@ -95,9 +96,9 @@ pub(super) async fn open<'a>(
     buffer: &'a Buffer,
     budget: &'a Budget,
 ) -> Result<(Session<'a>, Streaming<AggregatorMessage>), Error> {
-    let queues: Vec<Queue> = buffer
-        .queues()
-        .into_iter()
+    let held = buffer.queues();
+    let queues: Vec<Queue> = held
+        .iter()
         .map(|queue| Queue { epoch: queue.epoch, first_unacked: queue.first_unacked, next_seq: queue.next_seq })
         .collect();
     let hello = Hello {
@@ -124,6 +125,9 @@ pub(super) async fn open<'a>(
     let (welcome, inbound) = timeout(WELCOME_TIMEOUT, opening).await.map_err(|_| Error::WelcomeTimeout)??;
     if welcome.protocol != PROTOCOL {
         return Err(Error::Protocol { theirs: welcome.protocol });
+    }
+    if let Some(newest) = held.last() {
+        compare(buffer, newest, &welcome.progress).await?;
     }
     for progress in &welcome.progress {
         buffer.ack(progress.epoch, progress.upto);

@@ -41,11 +41,6 @@ pub enum Refused {
     UnknownQueue { epoch: u64 },
     #[error("queue {epoch:016x} would have more than {MAX_GAPS} gaps: send its events in order, or declare them lost")]
     TooManyGaps { epoch: u64 },
-    #[error(
-        "queue {epoch:016x} went back: it announces {next_seq} as its next number, but {last} was logged; \
-         its node must begin a new epoch"
-    )]
-    WentBack { epoch: u64, next_seq: u64, last: u64 },
 }
 
 /// What became of a batch.
@@ -100,17 +95,7 @@ impl Watermarks {
 
     /// Takes note of the queues that an agent has, and returns the losses to be logged: what its aggregator had
     /// acknowledged, because the agent no longer has it, and this log does not hold.
-    ///
-    /// # Errors
-    /// The queue that grows ends before what was logged of it. Nothing has changed then.
-    pub fn announce(&mut self, node: &str, queues: &[Queue], now_unix_nanos: i64) -> Result<Vec<LogRecord>, Refused> {
-        // An older queue gives no number again, so it may have forgotten what the log has.
-        if let Some(queue) = queues.last() {
-            let last = self.queue(node, queue.epoch).map_or(0, |known| known.settled.last());
-            if queue.next_seq <= last {
-                return Err(Refused::WentBack { epoch: queue.epoch, next_seq: queue.next_seq, last });
-            }
-        }
+    pub fn announce(&mut self, node: &str, queues: &[Queue], now_unix_nanos: i64) -> Vec<LogRecord> {
         self.retire(node, queues);
         let mut records = Vec::new();
         for queue in queues {
@@ -129,7 +114,7 @@ impl Watermarks {
         for record in &records {
             self.apply(record);
         }
-        Ok(records)
+        records
     }
 
     /// Takes what is new of a batch: its events and declared losses count as settled from here on.

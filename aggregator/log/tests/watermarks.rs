@@ -134,7 +134,7 @@ proptest! {
     #[test]
     fn each_number_is_taken_once_through_reorder_redelivery_and_crash(steps in prop::collection::vec(step(), 1..60)) {
         let mut watermarks = Watermarks::new(Limits::default());
-        watermarks.announce(NODE, &announced(), 1).unwrap();
+        watermarks.announce(NODE, &announced(), 1);
         let mut model = Model::default();
         let mut records: Vec<LogRecord> = Vec::new();
         let mut snapshots = vec![(0, watermarks.snapshot())];
@@ -159,7 +159,7 @@ proptest! {
                     // Also records that the snapshot has already: that changes nothing.
                     records[from.saturating_sub(2)..].iter().for_each(|record| watermarks.apply(record));
                     // A queue of which nothing is durable is unknown until the agent says hello again.
-                    prop_assert!(watermarks.announce(NODE, &announced(), 2).unwrap().is_empty());
+                    prop_assert!(watermarks.announce(NODE, &announced(), 2).is_empty());
                     model.check(&watermarks);
                     continue;
                 }
@@ -193,7 +193,7 @@ proptest! {
 #[test]
 fn a_batch_that_is_new_as_a_whole_is_one_record() {
     let mut watermarks = Watermarks::default();
-    watermarks.announce(NODE, &announced(), 1).unwrap();
+    watermarks.announce(NODE, &announced(), 1);
     let admitted = watermarks.admit(NODE, batch(1, 1, 64, &[], 0), 1).unwrap();
     assert_eq!((admitted.records.len(), admitted.records[0].events.len(), admitted.duplicates), (1, 64, 0));
     let again = watermarks.admit(NODE, batch(1, 1, 64, &[], 0), 1).unwrap();
@@ -204,34 +204,23 @@ fn a_batch_that_is_new_as_a_whole_is_one_record() {
 fn what_an_aggregator_acknowledged_and_this_log_does_not_hold_is_declared_lost_once() {
     let mut watermarks = Watermarks::default();
     let queue = Queue { epoch: 7, first_unacked: 101, next_seq: 120 };
-    let records = watermarks.announce(NODE, &[queue], 1).unwrap();
+    let records = watermarks.announce(NODE, &[queue], 1);
     let lost = &records[0].lost;
     assert_eq!(lost[0].range, Some(Range { first: 1, last: 100 }));
     assert_eq!(lost[0].reason, LossReason::LogLost as i32);
     assert_eq!(watermarks.progress(NODE, 7).unwrap().upto, 100);
-    assert!(watermarks.announce(NODE, &[queue], 2).unwrap().is_empty());
+    assert!(watermarks.announce(NODE, &[queue], 2).is_empty());
     assert_eq!(watermarks.totals_of(NODE).lost[0].count, 100);
-}
-
-#[test]
-fn a_queue_that_went_back_is_refused_and_changes_nothing() {
-    let mut watermarks = Watermarks::default();
-    watermarks.announce(NODE, &announced(), 1).unwrap();
-    watermarks.admit(NODE, batch(1, 1, 100, &[], 0), 1).unwrap();
-    let back = Queue { epoch: 1, first_unacked: 1, next_seq: 96 };
-    let refused = watermarks.announce(NODE, &[back], 2);
-    assert_eq!(refused, Err(Refused::WentBack { epoch: 1, next_seq: 96, last: 100 }));
-    assert_eq!(watermarks.progress(NODE, 1).unwrap().upto, 100);
 }
 
 #[test]
 fn an_older_queue_may_have_forgotten_what_the_log_has() {
     let mut watermarks = Watermarks::default();
-    watermarks.announce(NODE, &announced(), 1).unwrap();
+    watermarks.announce(NODE, &announced(), 1);
     watermarks.admit(NODE, batch(1, 1, 100, &[], 0), 1).unwrap();
     let back = Queue { epoch: 1, first_unacked: 1, next_seq: 96 };
     let newest = Queue { epoch: 2, first_unacked: 1, next_seq: 1 };
-    assert_eq!(watermarks.announce(NODE, &[back, newest], 2), Ok(Vec::new()));
+    assert_eq!(watermarks.announce(NODE, &[back, newest], 2), Vec::new());
     assert_eq!(watermarks.progress(NODE, 1).unwrap().upto, 100);
 }
 
@@ -240,7 +229,7 @@ fn queues_that_the_agent_no_longer_has_are_dropped_but_the_newest_and_their_tota
     let mut watermarks = Watermarks::default();
     for epoch in 1..=20 {
         let queue = Queue { epoch, first_unacked: 1, next_seq: 1000 };
-        watermarks.announce(NODE, &[queue], epoch as i64).unwrap();
+        watermarks.announce(NODE, &[queue], epoch as i64);
         watermarks.admit(NODE, batch(epoch, 1, 10, &[(11, 1)], 3), epoch as i64).unwrap();
     }
     let known = (1..=20).filter(|&epoch| watermarks.progress(NODE, epoch).is_some()).collect::<Vec<_>>();
@@ -257,7 +246,7 @@ fn beyond_the_cap_the_node_silent_longest_is_forgotten_and_counted() {
     let mut watermarks = Watermarks::new(Limits { nodes: 32 });
     for node in 0..40 {
         let queue = Queue { epoch: 1, first_unacked: 1, next_seq: 10 };
-        watermarks.announce(&format!("node-{node}"), &[queue], node).unwrap();
+        watermarks.announce(&format!("node-{node}"), &[queue], node);
     }
     assert!(watermarks.len() <= 32);
     assert_eq!(watermarks.evicted() as usize, 40 - watermarks.len());

@@ -126,22 +126,17 @@ impl Worker {
         answer: oneshot::Sender<Result<Vec<Progress>, Rejected>>,
         now: i64,
     ) {
-        match self.watermarks.announce(&node, &queues, now) {
-            Ok(records) => {
-                for record in &records {
-                    tracing::warn!(
-                        node = %node,
-                        epoch = format_args!("{:016x}", record.epoch),
-                        ranges = ?record.lost,
-                        "the agent was acknowledged what this log does not hold: declared lost"
-                    );
-                }
-                self.records.extend(records);
-                self.answers.push(Answer::Welcome { node, queues, answer });
-            }
-            // The session may be gone; then nobody wants to know.
-            Err(refused) => drop(answer.send(Err(refused.into()))),
+        let records = self.watermarks.announce(&node, &queues, now);
+        for record in &records {
+            tracing::warn!(
+                node = %node,
+                epoch = format_args!("{:016x}", record.epoch),
+                ranges = ?record.lost,
+                "the agent was acknowledged what this log does not hold: declared lost"
+            );
         }
+        self.records.extend(records);
+        self.answers.push(Answer::Welcome { node, queues, answer });
     }
 
     fn admit(&mut self, submission: super::Submission, now: i64) {

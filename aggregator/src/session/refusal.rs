@@ -26,7 +26,9 @@ pub enum Refusal {
     NumberZero,
     #[error("event {last} of queue {epoch:016x} is from the future: the next number is {next_seq}")]
     Future { epoch: u64, last: u64, next_seq: u64 },
-    #[error("the next number of queue {epoch:016x} went back from {before} to {next_seq}")]
+    #[error(
+        "the next number of queue {epoch:016x} went back from {before} to {next_seq}: its node must begin a new epoch"
+    )]
     NextWentBack { epoch: u64, before: u64, next_seq: u64 },
     #[error("the batch has {count} {what}, at most {limit} are taken")]
     BatchTooMany { what: &'static str, count: usize, limit: usize },
@@ -64,7 +66,7 @@ impl Refusal {
             Self::UnknownQueue { .. } | Self::Log(Rejected::Refused(Refused::UnknownQueue { .. })) => "unknown_queue",
             Self::NumberZero => "number_zero",
             Self::Future { .. } => "future",
-            Self::NextWentBack { .. } | Self::Log(Rejected::Refused(Refused::WentBack { .. })) => "went_back",
+            Self::NextWentBack { .. } => "went_back",
             Self::BatchTooMany { .. } | Self::TooLarge { .. } => "too_large",
             Self::LossRange { .. } | Self::LossWithoutRange => "loss_range",
             Self::Undecodable(_) => "undecodable",
@@ -83,9 +85,7 @@ impl Refusal {
             Self::NoHello | Self::SecondHello | Self::Version(_) => Code::FailedPrecondition,
             Self::UnknownQueue { .. } => Code::FailedPrecondition,
             Self::NextWentBack { .. } => Code::FailedPrecondition,
-            Self::Log(Rejected::Refused(Refused::UnknownQueue { .. } | Refused::WentBack { .. })) => {
-                Code::FailedPrecondition
-            }
+            Self::Log(Rejected::Refused(Refused::UnknownQueue { .. })) => Code::FailedPrecondition,
             Self::NodeName
             | Self::Queue { .. }
             | Self::NumberZero

@@ -145,7 +145,12 @@ enum Step {
 }
 
 impl Session {
-    async fn begin(sessions: Arc<Sessions>, hello: Hello, announced: Announced, outbox: Outbox) -> Result<Self, End> {
+    async fn begin(
+        sessions: Arc<Sessions>,
+        hello: Hello,
+        mut announced: Announced,
+        outbox: Outbox,
+    ) -> Result<Self, End> {
         let seat = sessions.seats.take(&hello.node)?;
         sessions.metrics.begun.inc();
         sessions.metrics.connected.set(sessions.seats.count() as i64);
@@ -154,6 +159,7 @@ impl Session {
         let commands = Commands::new(sessions.desired.of(&hello.node).commands(&hello));
         sessions.nodes.connected(&seat.node, hello, now_unix_nanos());
         let progress = sessions.ingest.announce(Arc::clone(&seat.node), queues).await?;
+        announced.progress(&progress);
         let terms = sessions.terms;
         let welcome = Welcome {
             protocol: galen_proto::PROTOCOL,

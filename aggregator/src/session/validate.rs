@@ -2,7 +2,7 @@
 //!
 //! [`Announced`] remembers what the hello said of each queue, so that a batch can be checked without the log.
 
-use galen_proto::v1::{Batch, Hello, Queue};
+use galen_proto::v1::{Batch, Hello, Progress, Queue};
 
 use crate::session::Refusal;
 
@@ -66,6 +66,15 @@ impl Announced {
             }
         }
         Ok(Self { queues: hello.queues.clone() })
+    }
+
+    /// Holds the queue that grows to what was logged of it: a batch that does not know of that is refused, because it
+    /// may have other events under the same numbers. An older queue gives no number again, so it may have forgotten.
+    pub fn progress(&mut self, progress: &[Progress]) {
+        let Some(queue) = self.queues.last_mut() else { return };
+        let known = progress.iter().find(|known| known.epoch == queue.epoch);
+        let last = known.map_or(0, |known| known.settled.last().map_or(known.upto, |range| range.last));
+        queue.next_seq = queue.next_seq.max(last.saturating_add(1));
     }
 
     /// Checks a batch, and remembers how far its queue has come.
