@@ -20,8 +20,6 @@ use super::{
     metrics::{Metrics, Outcome},
 };
 
-/// Longest wait for an answer: a trigger is held back by no more.
-const DEADLINE: Duration = Duration::from_secs(1);
 /// Questions at one time.
 const ROOM: usize = 4;
 /// How long a daemon that failed is not asked again: doubled each time.
@@ -57,6 +55,7 @@ impl Daemon {
     /// Answers `question`, which is put to the socket, unless there is no point in it now.
     pub(super) async fn ask<E: std::error::Error + 'static>(
         &self,
+        patience: Duration,
         question: impl Future<Output = Result<Option<Description>, E>>,
     ) -> Answer {
         if !self.socket.exists() {
@@ -70,7 +69,7 @@ impl Daemon {
             }
             Some(question.await)
         };
-        let (answer, outcome) = match timeout(DEADLINE, asked).await {
+        let (answer, outcome) = match timeout(patience, asked).await {
             Ok(None) => (Answer::Unanswered, Outcome::NotAsked),
             Ok(Some(Ok(Some(description)))) => (Answer::Known(description), Outcome::Known),
             Ok(Some(Ok(None))) => (Answer::Unknown, Outcome::Unknown),
@@ -110,6 +109,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     fn daemon(dir: &tempfile::TempDir) -> Daemon {
         let socket = dir.path().join("socket");
         std::fs::write(&socket, "").unwrap();
@@ -126,15 +127,15 @@ mod tests {
         let daemon = daemon(&dir);
         for quiet in [10, 20, 40, 80, 160, 300, 300] {
             let begin = Instant::now();
-            assert_eq!(daemon.ask(hang()).await, Answer::Unanswered);
-            assert_eq!(begin.elapsed(), DEADLINE);
+            assert_eq!(daemon.ask(PATIENCE, hang()).await, Answer::Unanswered);
+            assert_eq!(begin.elapsed(), PATIENCE);
             let quiet_from = Instant::now();
-            assert_eq!(daemon.ask(hang()).await, Answer::Unanswered);
+            assert_eq!(daemon.ask(PATIENCE, hang()).await, Answer::Unanswered);
             assert_eq!(quiet_from.elapsed(), Duration::ZERO);
             tokio::time::advance(Duration::from_secs(quiet)).await;
         }
         let known = || async { Ok::<_, Infallible>(Some(Description::default())) };
-        assert_eq!(daemon.ask(known()).await, Answer::Known(Description::default()));
+        assert_eq!(daemon.ask(PATIENCE, known()).await, Answer::Known(Description::default()));
         assert_eq!(daemon.trust.lock().failures, 0);
     }
 
@@ -143,9 +144,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let daemon = daemon(&dir);
         let begin = Instant::now();
-        let all = futures_util::future::join_all((0..100).map(|_| daemon.ask(hang()))).await;
+        let all = futures_util::future::join_all((0..100).map(|_| daemon.ask(PATIENCE, hang()))).await;
         assert!(all.iter().all(|answer| *answer == Answer::Unanswered));
-        assert_eq!(begin.elapsed(), DEADLINE);
+        assert_eq!(begin.elapsed(), PATIENCE);
         assert_eq!(daemon.trust.lock().failures, 1);
     }
 
@@ -154,7 +155,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let daemon = daemon(&dir);
         std::fs::remove_file(daemon.socket()).unwrap();
-        assert_eq!(daemon.ask(hang()).await, Answer::Absent);
+        assert_eq!(daemon.ask(PATIENCE, hang()).await, Answer::Absent);
         assert_eq!(daemon.trust.lock().failures, 0);
     }
 }

@@ -4,7 +4,7 @@
 //! the daemon or the container was given. The storage driver plays no part. What runs in a container that runs
 //! containers belongs to the outer one: this daemon does not know the inner ones.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -30,7 +30,7 @@ impl Runtime for Docker {
         outermost(path, &["docker", ""])
     }
 
-    fn describe<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Answer> {
-        Box::pin(self.daemon.ask(engine::inspect(self.daemon.socket(), claim.id)))
+    fn describe<'a>(&'a self, claim: Claim<'a>, patience: Duration) -> BoxFuture<'a, Answer> {
+        Box::pin(self.daemon.ask(patience, engine::inspect(self.daemon.socket(), claim.id)))
     }
 }

@@ -4,9 +4,11 @@
 //! `include` matches, or there is none, and no rule of `exclude` does. What is not known of a container matches
 //! nothing: until it is described, a rule on its labels neither includes nor excludes it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
-use galen_proto::v1::Container;
 use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de, de::value::MapAccessDeserializer};
@@ -64,8 +66,20 @@ pub struct Filter {
     exclude: Vec<Compiled>,
 }
 
-/// What of a container a regular expression is held against.
-type Text = fn(&Container) -> &str;
+/// What rules are held against. Empty text is what is not known.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub cgroup: &'a str,
+    pub namespace: &'a str,
+    pub pod: &'a str,
+    pub name: &'a str,
+    pub image: &'a str,
+    pub runtime: &'a str,
+    pub qos: Option<Qos>,
+    pub labels: &'a HashMap<String, String>,
+}
+
+type Text = for<'a> fn(&Facts<'a>) -> &'a str;
 
 #[derive(Debug, Clone)]
 struct Compiled {
@@ -85,8 +99,8 @@ impl Filter {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
-    pub fn selects(&self, container: &Container) -> bool {
-        let any = |rules: &[Compiled]| rules.iter().any(|rule| rule.matches(container));
+    pub fn selects(&self, facts: &Facts) -> bool {
+        let any = |rules: &[Compiled]| rules.iter().any(|rule| rule.matches(facts));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 
@@ -98,14 +112,12 @@ impl Filter {
 }
 
 impl Compiled {
-    fn matches(&self, container: &Container) -> bool {
-        self.finds(&container.cgroup)
-            && self.texts.iter().all(|(text, regex)| regex.is_match(text(container)))
-            && self.qos.is_none_or(|qos| qos.as_str() == container.qos)
-            && self
-                .labels
-                .iter()
-                .all(|(key, regex)| container.labels.get(key).is_some_and(|value| regex.is_match(value)))
+    fn matches(&self, facts: &Facts) -> bool {
+        let known = |text: &str, regex: &Regex| !text.is_empty() && regex.is_match(text);
+        self.finds(facts.cgroup)
+            && self.texts.iter().all(|(text, regex)| known(text(facts), regex))
+            && self.qos.is_none_or(|qos| facts.qos == Some(qos))
+            && self.labels.iter().all(|(key, regex)| facts.labels.get(key).is_some_and(|value| regex.is_match(value)))
     }
 
     fn finds(&self, cgroup: &str) -> bool {
@@ -126,14 +138,14 @@ fn compile(list: &'static str, rules: &[Rule]) -> Result<Vec<Compiled>, InvalidR
         let regex = |field: &str, text: &str| {
             Regex::new(text).map_err(|source| InvalidRule::Pattern { list, number, field: field.into(), source })
         };
-        // An empty value is one that is not known.
+        // Closing the group that is put around it is no way out.
         let whole = |field: &str, text: &str| regex(field, text).and_then(|_| regex(field, &format!("^(?:{text})$")));
         let texts: [(_, _, Text); 5] = [
-            ("namespace", &table.namespace, |container| &container.namespace),
-            ("pod", &table.pod, |container| &container.pod),
-            ("name", &table.name, |container| &container.name),
-            ("image", &table.image, |container| &container.image),
-            ("runtime", &table.runtime, |container| &container.runtime),
+            ("namespace", &table.namespace, |facts| facts.namespace),
+            ("pod", &table.pod, |facts| facts.pod),
+            ("name", &table.name, |facts| facts.name),
+            ("image", &table.image, |facts| facts.image),
+            ("runtime", &table.runtime, |facts| facts.runtime),
         ];
         let texts = texts.into_iter().filter_map(|(field, text, of)| Some((field, text.as_ref()?, of)));
         let labels = table.labels.iter();
@@ -203,15 +215,12 @@ mod tests {
         Filter::new(&rules(include), &rules(exclude)).unwrap()
     }
 
-    fn container() -> Container {
-        Container {
-            name: "app".into(),
-            cgroup: "/kubepods/burstable/podx/y".into(),
-            namespace: "shop".into(),
-            qos: "Burstable".into(),
-            labels: [("app".to_owned(), "cart".to_owned())].into(),
-            ..Default::default()
-        }
+    fn labels() -> HashMap<String, String> {
+        [("app".to_owned(), "cart".to_owned())].into()
+    }
+
+    fn facts<'a>(cgroup: &'a str, labels: &'a HashMap<String, String>) -> Facts<'a> {
+        Facts { cgroup, namespace: "", pod: "", name: "", image: "", runtime: "", qos: None, labels }
     }
 
     #[test]
@@ -233,14 +242,19 @@ mod tests {
             ("[]", "[{ qos = 'Burstable', cgroup = 'podx', labels = { app = 'cart' } }]", false),
         ];
         for (include, exclude, selected) in cases {
-            assert_eq!(filter(include, exclude).selects(&container()), selected, "{include} {exclude}");
+            let labels = labels();
+            let of_pod = facts("/kubepods/burstable/podx/y", &labels);
+            let container = Facts { namespace: "shop", name: "app", qos: Some(Qos::Burstable), ..of_pod };
+            assert_eq!(filter(include, exclude).selects(&container), selected, "{include} {exclude}");
         }
     }
 
     #[test]
     fn what_is_not_known_is_neither_included_nor_excluded() {
-        let unknown = Container { cgroup: "/docker/x".into(), ..Default::default() };
+        let none = HashMap::new();
+        let unknown = facts("/docker/x", &none);
         assert!(filter("[]", "[{ labels = { app = '.*' } }]").selects(&unknown));
+        assert!(filter("[]", "[{ namespace = '.*' }]").selects(&unknown));
         assert!(!filter("[{ namespace = 'shop' }]", "[]").selects(&unknown));
     }
 

@@ -10,7 +10,7 @@
 //! What comes before them is of no account: nodes that are containers themselves have their own path there. The quality
 //! of service is in the path only.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -45,8 +45,8 @@ impl Runtime for Kubernetes {
         of_pod.or_else(|| outermost(path, if path.starts_with("/k8s.io/") { &ALONE_BARE } else { &ALONE }))
     }
 
-    fn describe<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Answer> {
-        let ask = |daemon: &'a Daemon| daemon.ask(cri::describe(daemon.socket(), claim)).boxed();
+    fn describe<'a>(&'a self, claim: Claim<'a>, patience: Duration) -> BoxFuture<'a, Answer> {
+        let ask = |daemon: &'a Daemon| daemon.ask(patience, cri::describe(daemon.socket(), claim)).boxed();
         first_known(self.daemons.iter().map(ask).collect()).boxed()
     }
 }

@@ -20,7 +20,12 @@ mod settings;
 mod systemd;
 mod workloads;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use galen_proto::v1;
@@ -30,7 +35,7 @@ use tokio::sync::mpsc;
 pub use claim::{Claim, Qos};
 pub use daemon::Daemon;
 pub use docker::Docker;
-pub use filter::{Filter, InvalidRule, Rule};
+pub use filter::{Facts, Filter, InvalidRule, Rule};
 pub use kubernetes::Kubernetes;
 pub use metrics::{Metrics, Outcome};
 pub use podman::Podman;
@@ -44,6 +49,10 @@ use self::{
 };
 use crate::cgroup::{self, Hierarchies};
 
+/// Longest wait for an answer: a trigger is held back by no more.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// The same where nobody waits: a daemon may be slow to tell of a container that it is just starting.
+const IN_ADVANCE: Duration = Duration::from_secs(10);
 /// Containers that wait to be described before anybody asks; what is over waits until somebody does.
 const PREFETCH: usize = 4096;
 /// Longest answer of a daemon.
@@ -60,6 +69,9 @@ const GROUPS: [&str; 3] = ["/docker", "/libpod_parent", "/"];
 const POD_NAME: &str = "io.kubernetes.pod.name";
 const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 
+/// Of what nobody has described.
+static NOTHING: LazyLock<Description> = LazyLock::new(Description::default);
+
 /// A container runtime, or whatever else owns cgroups.
 pub trait Runtime: Send + Sync {
     /// As events name it, unless the path or the daemon says better.
@@ -68,8 +80,8 @@ pub trait Runtime: Send + Sync {
     /// The owner of the cgroup `path`, if it is one of this runtime's, or lies in one.
     fn claim<'a>(&self, path: &'a str) -> Option<Claim<'a>>;
 
-    /// What the runtime knows of what it claimed.
-    fn describe<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Answer>;
+    /// What the runtime knows of what it claimed, if it says so soon.
+    fn describe<'a>(&'a self, claim: Claim<'a>, patience: Duration) -> BoxFuture<'a, Answer>;
 }
 
 /// What a runtime says of a container.
@@ -139,7 +151,7 @@ impl Containers {
         let prefetching = containers.clone();
         let task = async move {
             while let Some(path) = queue.recv().await {
-                prefetching.resolve(&path).await;
+                prefetching.ask(&path, IN_ADVANCE).await;
             }
         };
         (containers, task)
@@ -190,13 +202,19 @@ impl Containers {
     }
 
     /// Whether events about the owner of `path` are wanted, by the filter of all tracers and by a tracer's `own`. By
-    /// what is known now: a rule on what is not known does not match.
+    /// what is known now: a rule on what is not known does not match. The host always is.
     pub fn selects(&self, path: &str, own: &Filter) -> bool {
-        if self.shared.filter.is_empty() && own.is_empty() {
+        let general = &self.shared.filter;
+        if matches!(path, "" | "/") || (general.is_empty() && own.is_empty()) {
             return true;
         }
-        let container = self.known(path);
-        self.shared.filter.selects(&container) && own.selects(&container)
+        let (runtime, claim) = match self.claims(path).next() {
+            Some((runtime, claim)) => (runtime.name(), claim),
+            None => (PLAIN, Claim { name: path, ..Claim::of(path) }),
+        };
+        let described = self.shared.cache.lock().get(claim.key());
+        let facts = facts(runtime, &claim, described.as_deref().unwrap_or(&NOTHING));
+        general.selects(&facts) && own.selects(&facts)
     }
 
     /// Has the owner of a new cgroup described while it lives, so that it is known if it is gone when it matters.
@@ -220,44 +238,49 @@ impl Containers {
             };
         };
         let described = self.shared.cache.lock().get(claim.key());
-        let mut described = described.as_deref().cloned().unwrap_or_default();
+        let facts = facts(runtime.name(), &claim, described.as_deref().unwrap_or(&NOTHING));
+        let mut labels = facts.labels.clone();
         if !claim.pod_uid.is_empty() {
-            described.labels.insert(cri::POD_UID.into(), claim.uid().into_owned());
+            labels.insert(cri::POD_UID.into(), claim.uid().into_owned());
         }
-        let uid = claim.uid();
-        let name = [&described.name, claim.name, claim.id, &uid].into_iter().find(|name| !name.is_empty());
-        let runtime = [&described.runtime, claim.runtime, runtime.name()].into_iter().find(|name| !name.is_empty());
         v1::Container {
             id: claim.id.into(),
-            name: name.unwrap_or(claim.cgroup).into(),
-            runtime: runtime.unwrap_or_default().into(),
+            // A pod that nobody describes has its uid.
+            name: if facts.name.is_empty() { claim.uid().into_owned() } else { facts.name.into() },
+            runtime: facts.runtime.into(),
             cgroup: claim.cgroup.into(),
-            pod: described.pod,
-            namespace: described.namespace,
-            labels: described.labels,
-            qos: claim.qos.map(|qos| qos.as_str().to_owned()).unwrap_or_default(),
-            image: described.image,
+            pod: facts.pod.into(),
+            namespace: facts.namespace.into(),
+            labels,
+            qos: facts.qos.map(|qos| qos.as_str().to_owned()).unwrap_or_default(),
+            image: facts.image.into(),
         }
     }
 
     /// As [`known`](Self::known), after asking the runtimes, if that is needed and one answers in time.
     pub async fn resolve(&self, path: &str) -> v1::Container {
-        if let Some((_, claim)) = self.claims(path).next()
-            && !claim.key().is_empty()
-        {
-            let life = self.life(claim.cgroup);
-            if self.shared.cache.lock().must_ask(claim.key(), life) {
-                let answer = first_known(self.questions(claim.cgroup, path)).await;
-                self.keep(claim.key(), life, answer);
-            }
-        }
+        self.ask(path, DEADLINE).await;
         self.known(path)
     }
 
+    async fn ask(&self, path: &str, patience: Duration) {
+        let Some((_, claim)) = self.claims(path).next().filter(|(_, claim)| !claim.key().is_empty()) else { return };
+        let life = self.life(claim.cgroup);
+        if self.shared.cache.lock().must_ask(claim.key(), life) {
+            let answer = first_known(self.questions(claim.cgroup, path, patience)).await;
+            self.keep(claim.key(), life, answer);
+        }
+    }
+
     /// To every runtime that claims the same cgroup.
-    fn questions<'a>(&'a self, cgroup: &str, path: &'a str) -> FuturesUnordered<BoxFuture<'a, Answer>> {
+    fn questions<'a>(
+        &'a self,
+        cgroup: &str,
+        path: &'a str,
+        patience: Duration,
+    ) -> FuturesUnordered<BoxFuture<'a, Answer>> {
         let of_same = self.claims(path).filter(|(_, claim)| claim.cgroup == cgroup);
-        of_same.map(|(runtime, claim)| ask(runtime, claim)).collect()
+        of_same.map(|(runtime, claim)| ask(runtime, claim, patience)).collect()
     }
 
     fn keep(&self, key: &str, life: Life, answer: Answer) {
@@ -312,10 +335,25 @@ impl Description {
     }
 }
 
+/// What the path says, and over it what a runtime says.
+fn facts<'a>(runtime: &'a str, claim: &Claim<'a>, described: &'a Description) -> Facts<'a> {
+    let first = |texts: [&'a str; 3]| texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+    Facts {
+        cgroup: claim.cgroup,
+        namespace: &described.namespace,
+        pod: &described.pod,
+        name: first([&described.name, claim.name, claim.id]),
+        image: &described.image,
+        runtime: first([&described.runtime, claim.runtime, runtime]),
+        qos: claim.qos,
+        labels: &described.labels,
+    }
+}
+
 /// As the runtime answers, with its name where that says more than the path.
-fn ask<'a>(runtime: &'a dyn Runtime, claim: Claim<'a>) -> BoxFuture<'a, Answer> {
+fn ask<'a>(runtime: &'a dyn Runtime, claim: Claim<'a>, patience: Duration) -> BoxFuture<'a, Answer> {
     Box::pin(async move {
-        let mut answer = runtime.describe(claim).await;
+        let mut answer = runtime.describe(claim, patience).await;
         if let Answer::Known(description) = &mut answer
             && description.runtime.is_empty()
             && claim.runtime.is_empty()
@@ -443,6 +481,8 @@ mod tests {
         assert!(containers.selects(&burstable, &Filter::default()));
         let own = Filter::new(&rule("runtime = 'docker'"), &[]).unwrap();
         assert!(!containers.selects(&burstable, &own));
+        // The host is nobody's container.
+        assert!(containers.selects("/", &own) && containers.selects("", &own));
     }
 
     struct Answering(Answer);
@@ -456,7 +496,7 @@ mod tests {
             Some(Claim { id: path, ..Claim::of(path) })
         }
 
-        fn describe<'a>(&'a self, _: Claim<'a>) -> BoxFuture<'a, Answer> {
+        fn describe<'a>(&'a self, _: Claim<'a>, _: Duration) -> BoxFuture<'a, Answer> {
             Box::pin(std::future::ready(self.0.clone()))
         }
     }

@@ -4,7 +4,7 @@
 //! systemd's, in a slice of the user's manager for containers that are not root's; a pod lies between. The service is
 //! socket activated and often not enabled: without it, and for containers of other users, the id is all that is known.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -30,8 +30,8 @@ impl Runtime for Podman {
         outermost(path, &["libpod"])
     }
 
-    fn describe<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Answer> {
-        Box::pin(self.daemon.ask(engine::inspect(self.daemon.socket(), claim.id)))
+    fn describe<'a>(&'a self, claim: Claim<'a>, patience: Duration) -> BoxFuture<'a, Answer> {
+        Box::pin(self.daemon.ask(patience, engine::inspect(self.daemon.socket(), claim.id)))
     }
 }
 

@@ -3,6 +3,8 @@
 //! A user's manager (`user@1000.service`) runs units of its own below it, so there the inner unit is the owner; what
 //! else is below a unit belongs to it.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
 use super::{Answer, Claim, Runtime};
@@ -22,7 +24,7 @@ impl Runtime for Systemd {
         Some(Claim { name: name(owner), ..Claim::of(owner) })
     }
 
-    fn describe<'a>(&'a self, _: Claim<'a>) -> BoxFuture<'a, Answer> {
+    fn describe<'a>(&'a self, _: Claim<'a>, _: Duration) -> BoxFuture<'a, Answer> {
         // The path says it all.
         Box::pin(std::future::ready(Answer::Absent))
     }

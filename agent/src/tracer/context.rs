@@ -13,7 +13,7 @@ use super::{BoxError, Demands, Status, Support, run::panic_text};
 use crate::{
     budget::{Budget, Grant},
     clock::{Clock, Moment},
-    containers::Containers,
+    containers::{Containers, Filter},
     host::Environment,
     recorder::{self, Record, Recorder},
     ticker::Ticker,
@@ -41,8 +41,13 @@ impl Context {
         self.ticker.tick().await
     }
 
-    /// Makes an event of it. Never blocks; the event is durable a moment later, or its loss is counted.
+    /// Makes an event of it, unless it is about a container that the operator excluded, which may be known only now.
+    /// Never blocks; the event is durable a moment later, or its loss is counted.
     pub fn record<D: Serialize>(&self, record: Record<D>) -> Result<(), recorder::Error> {
+        let concerned = record.container.as_ref().map_or("", |container| &container.cgroup);
+        if !self.containers.selects(concerned, &Filter::default()) {
+            return Ok(());
+        }
         let kind = record.kind;
         self.recorder.record(self.status.name(), record)?;
         self.status.recorded(kind);

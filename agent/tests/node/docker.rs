@@ -67,6 +67,7 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
     let socket = docker.socket();
     let settings = [
         ("containers.docker_socket", socket.to_str().unwrap()),
+        ("containers.exclude", "[{ runtime = 'docker', labels = { team = 'red' } }]"),
         ("tracers.cpuidle.window", "2s"),
         ("tracers.cpuidle.run_tracing_tool_timeout", "1s"),
         ("tracers.cpuidle.user_threshold", "50"),
@@ -77,9 +78,13 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
         ("tracers.waitrate.enabled", "false"),
     ];
     let test = agent_that_has_looked::<Shipped>("docker", &settings).await;
-    let run = ["run", "--detach", "--name", "burner", "--network=none", "--cpus=0.3", "--label", "team=blue"];
-    let id = docker.run(&[&run[..], &["galen-test", "sh", "-c", "while :; do :; done"]].concat());
-    let id = id.expect("the container cannot be started");
+    let burn = |name, label| {
+        let run = ["run", "--detach", "--name", name, "--network=none", "--cpus=0.1", "--label", label];
+        let id = docker.run(&[&run[..], &["galen-test", "sh", "-c", "while :; do :; done"]].concat());
+        id.expect("the container cannot be started")
+    };
+    let excluded = burn("excluded", "team=red");
+    let id = burn("burner", "team=blue");
 
     let cgroup = format!("/docker/{id}");
     let trigger = test.kind_in(EventKind::Trigger, &cgroup).await;
@@ -87,12 +92,14 @@ async fn a_burst_in_a_docker_container_is_told_with_its_name_image_and_labels() 
     assert_eq!((container.id.as_str(), container.name.as_str()), (id.as_str(), "burner"));
     assert_eq!((container.runtime.as_str(), container.image.as_str()), ("docker", "galen-test"));
     assert_eq!(container.labels.get("team").map(String::as_str), Some("blue"));
-    assert_eq!(data(&trigger)["capacity_cpus"], 0.3);
+    assert_eq!(data(&trigger)["capacity_cpus"], 0.1);
 
     // A container that is gone is told with what was known of it.
     docker.run(&["rm", "--force", "burner"]).unwrap();
     let capture = test.kind_in(EventKind::Capture, &cgroup).await;
     assert_eq!(capture.container.unwrap().name, "burner");
+    let told = test.events().into_iter().filter_map(|event| event.container);
+    assert!(!told.into_iter().any(|container| container.id == excluded), "what is excluded was told");
 
     let never_asked = containers(&socket);
     let unknown = never_asked.resolve(&cgroup).await;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use galen_bpf::cpu_profile::SLOTS;
 use galen_runtime::Span;
-use regex::{RegexSet, RegexSetBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Threshold, Thresholds};
 use crate::{
+    containers::{Filter, InvalidRule, Rule},
     ticker::TICK,
     tracer::{Percent, RawSettings},
 };
@@ -44,10 +44,10 @@ pub struct Raw {
     pub max_concurrent_captures: usize,
     /// Cgroups that are watched at most.
     pub max_cgroups: usize,
-    /// Regular expressions on the cgroup's path: if there are any, only cgroups that match one are watched.
-    pub include: Vec<String>,
-    /// Regular expressions on the cgroup's path: cgroups that match one are not watched.
-    pub exclude: Vec<String>,
+    /// Rules for containers: if there are any, only those that match one are watched.
+    pub include: Vec<Rule>,
+    /// Rules for containers: those that match one are not watched.
+    pub exclude: Vec<Rule>,
 }
 
 impl Default for Raw {
@@ -88,15 +88,7 @@ pub struct Settings {
     pub(super) hertz: u32,
     pub(super) max_concurrent_captures: usize,
     pub(super) max_cgroups: usize,
-    include: RegexSet,
-    exclude: RegexSet,
-}
-
-impl Settings {
-    /// Whether the cgroup is to be watched.
-    pub(super) fn selects(&self, path: &str) -> bool {
-        (self.include.is_empty() || self.include.is_match(path)) && !self.exclude.is_match(path)
-    }
+    pub(super) filter: Filter,
 }
 
 /// What is wrong with a section.
@@ -105,12 +97,8 @@ impl Settings {
 pub enum Invalid {
     #[error("`{key}` is {value}: it must be from {least} to {most}")]
     OutOfRange { key: &'static str, value: String, least: String, most: String },
-    #[error("`{key}` holds a regular expression that is wrong: {source}")]
-    Pattern {
-        key: &'static str,
-        #[source]
-        source: regex::Error,
-    },
+    #[error(transparent)]
+    Rule(#[from] InvalidRule),
 }
 
 impl TryFrom<Raw> for Settings {
@@ -135,8 +123,7 @@ impl TryFrom<Raw> for Settings {
             hertz: raw.frequency,
             max_concurrent_captures: raw.max_concurrent_captures,
             max_cgroups: raw.max_cgroups,
-            include: patterns("include", &raw.include)?,
-            exclude: patterns("exclude", &raw.exclude)?,
+            filter: Filter::new(&raw.include, &raw.exclude)?,
         })
     }
 }
@@ -146,10 +133,6 @@ fn within<T: PartialOrd + ToString>(key: &'static str, value: T, least: T, most:
         return Ok(());
     }
     Err(Invalid::OutOfRange { key, value: value.to_string(), least: least.to_string(), most: most.to_string() })
-}
-
-fn patterns(key: &'static str, list: &[String]) -> Result<RegexSet, Invalid> {
-    RegexSetBuilder::new(list).build().map_err(|source| Invalid::Pattern { key, source })
 }
 
 #[cfg(test)]
@@ -167,23 +150,10 @@ mod tests {
             (Raw { window: Span::from_secs(1), ..Raw::default() }, "`window` is 1s"),
             (Raw { frequency: 0, ..Raw::default() }, "`frequency` is 0"),
             (Raw { max_concurrent_captures: 0, ..Raw::default() }, "`max_concurrent_captures` is 0"),
-            (Raw { exclude: vec!["(".into()], ..Raw::default() }, "`exclude` holds"),
         ];
         for (raw, text) in cases {
             let error = Settings::try_from(raw).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");
         }
-    }
-
-    #[test]
-    fn include_narrows_and_exclude_takes_away() {
-        let settings = |include: &[&str], exclude: &[&str]| {
-            let text = |list: &[&str]| list.iter().map(|pattern| (*pattern).to_owned()).collect();
-            Settings::try_from(Raw { include: text(include), exclude: text(exclude), ..Raw::default() }).unwrap()
-        };
-        assert!(settings(&[], &[]).selects("/a"));
-        assert!(settings(&["^/docker/"], &[]).selects("/docker/x"));
-        assert!(!settings(&["^/docker/"], &[]).selects("/a"));
-        assert!(!settings(&["^/docker/"], &["x$"]).selects("/docker/x"));
     }
 }

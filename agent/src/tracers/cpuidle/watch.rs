@@ -112,6 +112,7 @@ impl Watch {
             }
         }
         self.tell_skipped();
+        bursts.retain(|burst| self.containers.selects(&burst.path, &self.settings.filter));
         blame(bursts)
     }
 
@@ -134,7 +135,7 @@ impl Watch {
                         Class::Owned { cgroup } => cgroup == path,
                         Class::Plain => true,
                     };
-                    if !candidate || !self.settings.selects(&path) {
+                    if !candidate || !self.settings.filter.may_select(&path) {
                         continue;
                     }
                     match Meter::open(&directory(&watched.root, &path), watched.version) {

@@ -26,6 +26,7 @@ pub use settings::{Invalid, Raw, Settings};
 
 use self::{run::Runs, source::Source, walk::Walker, watch::Watch};
 use crate::{
+    containers::Filter,
     host::Environment,
     tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
 };
@@ -71,11 +72,12 @@ impl Tracer for Dload {
             context.evaluated(watch.highest(), self.settings.threshold);
             let Some((crowd, mut over)) = found else { continue };
             over.retain(|over| {
-                let told = left_alone.contains(&*over.path, now);
+                let wanted = context.containers.selects(&over.path, &Filter::default());
+                let told = wanted && left_alone.contains(&*over.path, now);
                 if told {
                     context.suppressed(SuppressionReason::Cooldown);
                 }
-                !told
+                wanted && !told
             });
             if over.is_empty() {
                 continue;

@@ -26,6 +26,7 @@ use crate::{
     budget::{Cost, Grant},
     cgroup::is_below,
     clock::Moment,
+    containers::Filter,
     host::Environment,
     meminfo::{Meminfo, Memory},
     recorder::{Record, RunId},
@@ -75,6 +76,7 @@ impl Tracer for MemBurst {
             let of_host = host.push(now.boot, sample, memory.total_bytes, &settings.thresholds);
             let mut bursts: Vec<_> = of_host.map(|burst| (String::new(), burst)).into_iter().collect();
             bursts.extend(workloads.iter_mut().flat_map(|workloads| workloads.tick(now.boot)));
+            bursts.retain(|(cgroup, _)| context.containers.selects(cgroup, &Filter::default()));
             let highest = workloads.as_ref().map_or(0.0, Watch::highest);
             context.evaluated(highest.max(share(sample.held, memory.total_bytes)), settings.thresholds.share);
 
