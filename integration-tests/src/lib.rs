@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod burst;
 pub mod cgroup;
+pub mod disk;
 pub mod faults;
 pub mod fleet;
 pub mod flood;

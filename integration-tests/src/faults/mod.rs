@@ -39,6 +39,9 @@ pub struct Case {
     /// By name: a path below the case's own cgroup.
     #[serde(default)]
     pub cgroups: BTreeMap<String, Limits>,
+    /// By name.
+    #[serde(default)]
+    pub disks: BTreeMap<String, Medium>,
     pub loads: Vec<Load>,
     /// How long it is looked at. With a truth it ends when all of it was told, unless `to_the_end`.
     pub lasts: Span,
@@ -62,12 +65,35 @@ pub struct Limits {
     pub vanishes: bool,
 }
 
+/// A disk of the case's own.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Medium {
+    #[serde(default = "Medium::default_bytes")]
+    pub bytes: Size,
+    /// Bytes that each cgroup may read and write on it in a second.
+    pub bytes_a_second: Option<Size>,
+    /// With an ext4 on it.
+    #[serde(default)]
+    pub filesystem: bool,
+    /// With an ext4 on it that nobody may write to now.
+    #[serde(default)]
+    pub frozen: bool,
+}
+
+impl Medium {
+    const fn default_bytes() -> Size {
+        Size::mib(64)
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// Name of the cgroup; none: where the runner is.
     pub cgroup: Option<String>,
-    /// Arguments of `galen-fault`; `{dir}` is a directory of the case.
+    /// Arguments of `galen-fault`. `{dir}` is a directory of the case, `{NAME}` a disk: its device, or where its
+    /// filesystem is.
     pub does: Vec<String>,
     /// Since the case began.
     #[serde(default)]
@@ -82,11 +108,19 @@ pub struct Truth {
     pub tracer: String,
     /// Name of the cgroup that the event must name; none: the host.
     pub cgroup: Option<String>,
+    /// Name of the disk that the event must name.
+    pub disk: Option<String>,
     /// The load that is the anomaly: latency counts from its begin.
     #[serde(default)]
     pub load: usize,
     /// Who must be ranked first.
     pub culprit: Option<Culprit>,
+}
+
+impl Truth {
+    fn is_of_host(&self) -> bool {
+        self.cgroup.is_none() && self.disk.is_none()
+    }
 }
 
 /// A value in the data of the run's last event.
@@ -121,6 +155,9 @@ fn read(path: &Path) -> Result<Case> {
     let named = case.loads.iter().filter_map(|load| load.cgroup.as_ref());
     for cgroup in named.chain(case.truth.iter().filter_map(|truth| truth.cgroup.as_ref())) {
         ensure!(case.cgroups.contains_key(cgroup), "there is no cgroup `{cgroup}`");
+    }
+    for disk in case.truth.iter().filter_map(|truth| truth.disk.as_ref()) {
+        ensure!(case.disks.contains_key(disk), "there is no disk `{disk}`");
     }
     ensure!(case.truth.iter().all(|truth| truth.load < case.loads.len()), "a truth names a load that is not there");
     Ok(case)

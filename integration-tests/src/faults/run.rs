@@ -1,6 +1,7 @@
 //! Runs cases against one agent and one aggregator, the real programs.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{
     Case, Score, Truth,
-    score::{concerns, outcome},
+    score::outcome,
     stage::{Moment, Stage},
 };
 use crate::{
@@ -27,8 +28,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
 /// Since the agent's start: longer than two windows of every tracer, so that each has something to compare with.
 const SETTLED: Duration = Duration::from_secs(12);
-/// Captures short enough that cases end soon.
-const SETTINGS: [&str; 1] = ["tracers.cpuidle.run_tracing_tool_timeout=\"3s\""];
+/// Captures short enough that cases end soon, and room for those of cases that run side by side. As these make each
+/// other wait for a CPU, which is no false alarm, cases for `waitrate` switch it on and so have an agent of their own.
+const SETTINGS: [&str; 8] = [
+    "budget.max_concurrent_captures=16",
+    "budget.captures_per_hour=10000",
+    "budget.cpu_per_hour=\"1h\"",
+    "tracers.cpuidle.run_tracing_tool_timeout=\"3s\"",
+    "tracers.cpuidle.max_concurrent_captures=16",
+    "tracers.iotracer.run_tracing_tool_timeout=\"3s\"",
+    "tracers.iotracer.max_concurrent_captures=16",
+    "tracers.waitrate.enabled=false",
+];
 
 /// An agent that has settled, and where it reports to.
 pub struct Runner {
@@ -63,7 +74,7 @@ impl Runner {
         let began = Moment::now()?;
         loop {
             stage.go_on(case, began.instant.elapsed())?;
-            let events = told(&mut query, case, &stage.root, began.unix_nanos).await?;
+            let events = told(&mut query, case, &stage, began.unix_nanos).await?;
             let complete = case.truth.iter().all(|truth| is_complete(&of(truth, &stage, &events)));
             let over = began.instant.elapsed() >= case.lasts.0;
             let late = began.instant.elapsed() >= case.lasts.0 + LIMIT;
@@ -109,20 +120,37 @@ fn subfolder(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What was told since the case began of its cgroups and, if it may, of the host.
-async fn told(query: &mut Query, case: &Case, root: &str, began: i64) -> Result<Vec<Event>> {
+/// What was told since the case began: of its disks, its cgroups and, if it may, the host.
+async fn told(query: &mut Query, case: &Case, stage: &Stage, began: i64) -> Result<Vec<Event>> {
     let events = query::all(query, "").await?;
-    let concerns = |event: &Event| match &event.container {
-        Some(container) => container.cgroup == root || container.cgroup.starts_with(&format!("{root}/")),
-        None => case.alone || case.truth.iter().any(|truth| truth.cgroup.is_none() && truth.tracer == event.tracer),
+    let below = format!("{}/", stage.root);
+    let concerns = |event: &Event| match (device(event), &event.container) {
+        (Some(device), _) => stage.has_disk(&device),
+        (None, Some(container)) => container.cgroup == stage.root || container.cgroup.starts_with(&below),
+        (None, None) => case.alone || case.truth.iter().any(|truth| truth.is_of_host() && truth.tracer == event.tracer),
     };
     let recent = |event: &Event| event.times.as_ref().is_some_and(|times| times.observed_unix_nanos >= began);
     Ok(events.into_values().filter(|event| recent(event) && concerns(event)).collect())
 }
 
+/// The events of the runs that tell what `truth` says.
 fn of<'a>(truth: &Truth, stage: &Stage, events: &'a [Event]) -> Vec<&'a Event> {
     let cgroup = truth.cgroup.as_ref().map(|name| stage.path(name));
-    events.iter().filter(|event| concerns(truth, cgroup.as_deref(), event)).collect()
+    let disk = truth.disk.as_ref().map(|name| stage.disk(name));
+    let tells = |event: &&Event| {
+        let place = event.container.as_ref().map(|container| container.cgroup.as_str());
+        let is_there = place == cgroup.as_deref() && device(event).as_deref() == disk;
+        event.kind() != EventKind::Capture && event.tracer == truth.tracer && is_there
+    };
+    let runs: HashSet<&str> = events.iter().filter(tells).map(|event| event.run_id.as_str()).collect();
+    events.iter().filter(|event| runs.contains(event.run_id.as_str())).collect()
+}
+
+/// The disk that an event names.
+fn device(event: &Event) -> Option<String> {
+    let data: Value = serde_json::from_slice(&event.data).unwrap_or_default();
+    let named = [&data["reason_snapshot"]["device"], &data["device"]].into_iter().find_map(Value::as_str);
+    named.map(str::to_owned)
 }
 
 /// Whether there is something, and all of it that there will be.

@@ -60,11 +60,6 @@ impl fmt::Display for Score {
     }
 }
 
-/// Whether `events` are of what `truth` says, by the path of its cgroup.
-pub(super) fn concerns(truth: &Truth, cgroup: Option<&str>, event: &Event) -> bool {
-    event.tracer == truth.tracer && event.container.as_ref().map(|container| container.cgroup.as_str()) == cgroup
-}
-
 /// `began`: of the anomaly, in nanoseconds since 1970-01-01 UTC. `is` is what the culprit's text must contain.
 pub(super) fn outcome(truth: &Truth, is: Option<&str>, began: i64, events: &[&Event]) -> Outcome {
     let observed = |event: &Event| event.times.as_ref().map_or(0, |times| times.observed_unix_nanos);

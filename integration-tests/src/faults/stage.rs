@@ -1,6 +1,9 @@
 //! Where a case happens: its cgroups, its directory and its loads, gone with the handle.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -8,17 +11,21 @@ use tempfile::TempDir;
 use super::{Case, Load};
 use crate::{
     cgroup::Cgroup,
+    disk::{Disk, Shape},
     process::{Process, program},
 };
 
 pub(super) struct Stage {
     /// Path of the cgroup that holds all others.
     pub(super) root: String,
-    dir: TempDir,
+    /// Before the loads, which do not end while they wait for one.
+    disks: BTreeMap<String, Disk>,
     /// By their place in the case. Before the cgroups, which can be removed only when they are empty.
     loads: Vec<Option<Running>>,
     /// Children first, so that they are removed first.
     cgroups: Vec<(String, Cgroup)>,
+    /// Last, as all else is in it.
+    dir: TempDir,
 }
 
 struct Running {
@@ -43,7 +50,8 @@ impl Stage {
     pub(super) fn set(case: &Case) -> Result<Self> {
         let root = format!("/galen-fault-{}-{}", std::process::id(), case.name);
         let loads = case.loads.iter().map(|_| None).collect();
-        let mut stage = Self { root: root.clone(), dir: tempfile::tempdir()?, loads, cgroups: Vec::new() };
+        let mut stage =
+            Self { root: root.clone(), disks: BTreeMap::new(), loads, cgroups: Vec::new(), dir: tempfile::tempdir()? };
         if !case.cgroups.is_empty() {
             let cgroup = Cgroup::everywhere(&root)?;
             // What a case may use it gets, however busy the machine is.
@@ -60,6 +68,17 @@ impl Stage {
                 cgroup.limit_memory(memory.0)?;
             }
             stage.cgroups.insert(0, (name.clone(), cgroup));
+        }
+        let folders: Vec<_> = stage.cgroups.iter().flat_map(|(_, cgroup)| cgroup.folders.clone()).collect();
+        for (name, medium) in &case.disks {
+            let shape = Shape {
+                bytes: medium.bytes.0,
+                bytes_a_second: medium.bytes_a_second.map_or(0, |bytes| bytes.0),
+                filesystem: medium.filesystem || medium.frozen,
+                frozen: medium.frozen,
+            };
+            let disk = Disk::make(&stage.dir.path().join(name), shape, &folders)?;
+            stage.disks.insert(name.clone(), disk);
         }
         Ok(stage)
     }
@@ -94,10 +113,19 @@ impl Stage {
             let (_, cgroup) = self.cgroups.iter().find(|(known, _)| known == name).context("the cgroup is gone")?;
             arguments.extend(cgroup.folders.iter().map(|folder| format!("--cgroup={}", folder.display())));
         }
-        let dir = self.dir.path().display().to_string();
-        arguments.extend(load.does.iter().map(|argument| argument.replace("{dir}", &dir)));
+        arguments.extend(load.does.iter().map(|argument| self.with_paths(case, argument)));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Process::start(&program("galen-fault")?, &arguments, self.dir.path().join("load.log"))
+    }
+
+    fn with_paths(&self, case: &Case, argument: &str) -> String {
+        let mut argument = argument.replace("{dir}", &self.dir.path().to_string_lossy());
+        for (name, disk) in &self.disks {
+            let medium = &case.disks[name];
+            let path = if medium.filesystem || medium.frozen { &disk.folder } else { &disk.device };
+            argument = argument.replace(&format!("{{{name}}}"), &path.to_string_lossy());
+        }
+        argument
     }
 
     /// When a load began, in nanoseconds since 1970-01-01 UTC.
@@ -109,6 +137,15 @@ impl Stage {
     /// Path of a cgroup by its name, as events have it.
     pub(super) fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.root)
+    }
+
+    /// The disk with this name in the case, as events call it.
+    pub(super) fn disk(&self, name: &str) -> &str {
+        self.disks.get(name).map_or("", Disk::name)
+    }
+
+    pub(super) fn has_disk(&self, device: &str) -> bool {
+        self.disks.values().any(|disk| disk.name() == device)
     }
 
     /// `text` with `{root}` replaced by the path of the case's cgroup.

@@ -1,25 +1,38 @@
 //! Tasks in state D: each waits in vfork for a child that only sleeps.
 
-use std::{thread, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
+use galen_runtime::Span;
 
 #[derive(Args)]
 pub(super) struct Block {
     #[arg(long, default_value_t = 1)]
     tasks: usize,
+    /// Processes of a thread each, instead of threads of one.
+    #[arg(long)]
+    processes: bool,
 }
 
 impl Block {
-    /// Threads of this process, each of which waits uninterruptibly.
     pub(super) fn run(self, lasts: Duration) -> Result<()> {
+        if self.processes {
+            return self.in_processes(lasts);
+        }
         let waiting: Vec<_> = (0..self.tasks).map(|_| thread::spawn(move || wait_for_child(lasts))).collect();
         for thread in waiting {
             let waited = thread.join().map_err(|_| anyhow::anyhow!("a waiting thread panicked"))?;
             ensure!(waited, "clone failed: {}", std::io::Error::last_os_error());
         }
         Ok(())
+    }
+
+    fn in_processes(&self, lasts: Duration) -> Result<()> {
+        let (own, lasts) = (std::env::current_exe()?, format!("--lasts={}", Span(lasts)));
+        let start = |_| Command::new(&own).args([&lasts, "block"]).spawn().context("failed to start a process");
+        let children: Vec<_> = (0..self.tasks).map(start).collect::<Result<_>>()?;
+        children.into_iter().try_for_each(|mut child| child.wait().map(drop)).map_err(Into::into)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::Write,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use galen_runtime::Size;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 const STEP: usize = 1 << 20;
 
@@ -23,7 +24,7 @@ pub(super) struct Grow {
     over_seconds: f64,
     #[arg(long, value_enum, default_value = "anon")]
     kind: Kind,
-    /// Where the file lies: on a disk for `file`, in a tmpfs for `shmem`.
+    /// Of `file`; it stays.
     #[arg(long)]
     file: Option<PathBuf>,
 }
@@ -41,10 +42,10 @@ impl Grow {
         let steps = usize::try_from(self.bytes.0)?.div_ceil(STEP);
         let pause = Duration::from_secs_f64(self.over_seconds / steps.max(1) as f64);
         let mut held = Vec::new();
-        let mut file = match (self.kind, &self.file) {
-            (Kind::Anon, _) => None,
-            (_, Some(path)) => Some(File::options().create(true).truncate(true).read(true).write(true).open(path)?),
-            (_, None) => anyhow::bail!("--file is needed"),
+        let mut file = match self.kind {
+            Kind::Anon => None,
+            Kind::File => Some(File::create(self.file.context("--file is needed")?)?),
+            Kind::Shmem => Some(File::from(memfd_create("grow", MemfdFlags::CLOEXEC)?)),
         };
         for _ in 0..steps {
             match &mut file {
@@ -54,15 +55,8 @@ impl Grow {
             }
             thread::sleep(pause);
         }
-        if let (Kind::File, Some(path)) = (self.kind, &self.file) {
-            let mut read = Vec::new();
-            File::open(path)?.take(STEP as u64).read_to_end(&mut read)?;
-        }
         thread::sleep(lasts.saturating_sub(start.elapsed()));
         std::hint::black_box(&held);
-        if let Some(path) = self.file {
-            std::fs::remove_file(path)?;
-        }
         Ok(())
     }
 }

@@ -3,13 +3,15 @@
 mod block;
 mod crowd;
 mod grow;
+mod io;
 mod spin;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use galen_runtime::Span;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use spin::HOT_FUNCTION;
 
@@ -36,10 +38,14 @@ enum Load {
     Block(block::Block),
     /// Many threads that sleep.
     Crowd(crowd::Crowd),
+    /// Read or write a disk.
+    Io(io::Io),
 }
 
 impl Arguments {
     pub fn run(self) -> Result<()> {
+        // What is started ends with who started it, also if that is killed.
+        set_parent_process_death_signal(Some(Signal::KILL))?;
         for cgroup in &self.cgroup {
             fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())
                 .with_context(|| format!("failed to join {}", cgroup.display()))?;
@@ -50,6 +56,16 @@ impl Arguments {
             Load::Grow(load) => load.run(lasts),
             Load::Block(load) => load.run(lasts),
             Load::Crowd(load) => load.run(lasts),
+            Load::Io(load) => load.run(lasts),
         }
     }
+}
+
+/// Each gets its place, from 0.
+fn in_threads(count: usize, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|place| scope.spawn(move || work(place))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+    })
 }

@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 
+use super::in_threads;
+
 /// The function in which user time is spent.
 pub const HOT_FUNCTION: &str = "galen_test_hot_function";
 /// Length of one turn of a load that works and rests.
@@ -39,12 +41,7 @@ pub(super) struct Spin {
 impl Spin {
     pub(super) fn run(self, lasts: Duration) -> Result<()> {
         let end = Instant::now() + lasts;
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(|| self.worker(lasts, end))).collect();
-            let joined =
-                threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?);
-            joined.collect()
-        })
+        in_threads(self.threads, |_| self.worker(lasts, end))
     }
 
     fn worker(&self, lasts: Duration, end: Instant) -> Result<()> {
