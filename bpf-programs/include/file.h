@@ -73,6 +73,7 @@ struct {
 	__type(value, __u8);
 } named SEC(".maps");
 
+/* Read at the reader's own tick. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 19);
@@ -135,7 +136,8 @@ static __always_inline void tell_name(struct inode_id *inode, struct dentry *den
 	}
 	name->bytes = at;
 	if (at > INODE_NAME_BYTES ||
-	    bpf_ringbuf_output(&names, name, __builtin_offsetof(struct inode_name, parts) + at, 0)) {
+	    bpf_ringbuf_output(&names, name, __builtin_offsetof(struct inode_name, parts) + at,
+				BPF_RB_NO_WAKEUP)) {
 		counted = bpf_map_lookup_elem(&names_lost, &zero);
 		if (counted)
 			__sync_fetch_and_add(counted, 1);

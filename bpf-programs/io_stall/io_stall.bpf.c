@@ -39,6 +39,7 @@ struct {
 	__type(value, struct io_stall);
 } waiting SEC(".maps");
 
+/* Read at the reader's own tick. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
@@ -110,7 +111,7 @@ static __always_inline void end(__u32 tid)
 	} else {
 		count(IO_STALL_WAITERS_FULL);
 	}
-	if (stall->took >= long_wait && bpf_ringbuf_output(&stalls, stall, sizeof(*stall), 0))
+	if (stall->took >= long_wait && bpf_ringbuf_output(&stalls, stall, sizeof(*stall), BPF_RB_NO_WAKEUP))
 		count(IO_STALL_RING_FULL);
 	bpf_map_delete_elem(&waiting, &tid);
 }

@@ -1,7 +1,5 @@
 //! Loading the program, reading its maps and its ring.
 
-use std::os::fd::{AsFd, BorrowedFd};
-
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData, RingBuf},
@@ -18,7 +16,7 @@ use crate::{
 
 const PROGRAM: &str = "file_io";
 
-/// The attached program. Dropping it detaches. The descriptor is readable when there are names.
+/// The attached program. Dropping it detaches.
 pub struct Watch {
     volumes: HashMap<MapData, u32, u32>,
     usage: HashMap<MapData, [u64; KEY_WORDS], [u64; USAGE_WORDS]>,
@@ -94,12 +92,6 @@ impl Watch {
             table_full: count(layout::FILE_IO_USAGE_FULL) + count(layout::FILE_IO_CALLS_FULL),
             ring_full: self.names_lost.get(&0, 0).unwrap_or_default(),
         }
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.names.as_fd()
     }
 }
 

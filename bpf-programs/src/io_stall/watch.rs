@@ -1,9 +1,6 @@
 //! Loading the program, reading its maps and its ring.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    time::Duration,
-};
+use std::time::Duration;
 
 use aya::{
     Ebpf,
@@ -21,7 +18,7 @@ use crate::{
 
 const PROGRAM: &str = "io_stall";
 
-/// The attached program. Dropping it detaches. The descriptor is readable when there are stalls.
+/// The attached program. Dropping it detaches.
 pub struct Watch {
     waiters: HashMap<MapData, [u64; KEY_WORDS], [u64; WAITER_WORDS]>,
     waiting: HashMap<MapData, u32, [u64; STALL_WORDS]>,
@@ -95,12 +92,6 @@ impl Watch {
             ring_full: count(layout::IO_STALL_RING_FULL),
             no_stack: count(layout::IO_STALL_NO_STACK),
         }
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stalls.as_fd()
     }
 }
 

@@ -32,9 +32,8 @@ impl Disk {
     }
 
     fn named(name: &str) -> Option<Self> {
-        let number = fs::read_to_string(directory(name).join("dev")).ok()?;
-        let (major, minor) = number.trim().split_once(':')?;
-        Some(Self { name: name.into(), major: major.parse().ok()?, minor: minor.parse().ok()? })
+        let number = packed(&fs::read_to_string(directory(name).join("dev")).ok()?)?;
+        Some(Self { name: name.into(), major: number >> 20, minor: number & 0xf_ffff })
     }
 
     /// The disk on which a file system of this device number lies; `None` if it has no disk.
@@ -79,16 +78,28 @@ impl Disk {
         found
     }
 
+    /// Their numbers.
+    pub(super) fn partitions(&self) -> Vec<u32> {
+        let entries = fs::read_dir(directory(&self.name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        let number = |partition: PathBuf| packed(&fs::read_to_string(partition.join("dev")).ok()?);
+        entries.filter(|entry| entry.join("partition").exists()).filter_map(number).collect()
+    }
+
     fn parts(&self) -> Vec<Self> {
         let entries = fs::read_dir(directory(&self.name).join("slaves")).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let number = |name: &String| {
-            let number = fs::read_to_string(Path::new("/sys/class/block").join(name).join("dev")).ok()?;
-            let (major, minor) = number.trim().split_once(':')?;
-            Self::under(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+        let disk = |name: String| {
+            let number = packed(&fs::read_to_string(Path::new("/sys/class/block").join(name).join("dev")).ok()?)?;
+            Self::under(rustix::fs::makedev(number >> 20, number & 0xf_ffff))
         };
-        names.filter_map(|name| number(&name)).collect()
+        names.filter_map(disk).collect()
     }
+}
+
+/// A number as sysfs writes it, as the kernel packs it.
+pub(super) fn packed(number: &str) -> Option<u32> {
+    let (major, minor) = number.trim().split_once(':')?;
+    Some(major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?)
 }
 
 /// sysfs writes `/` as `!`.

@@ -8,22 +8,26 @@
 mod capture;
 mod disk;
 mod evidence;
+mod latency;
+mod names;
 mod owners;
 mod report;
 mod rule;
 mod settings;
 mod trigger;
+mod volumes;
+mod waits;
 mod watch;
+mod who;
 mod window;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use galen_proto::v1::{LossReason, SuppressionReason};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use galen_proto::v1::SuppressionReason;
 
 pub use settings::{Invalid, Raw, Settings};
 
-use self::{capture::Run, evidence::Tracing, watch::Watch};
+use self::{capture::Run, disk::Disk, evidence::Tracing, watch::Watch};
 use crate::{
     host::Environment,
     tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
@@ -55,7 +59,7 @@ impl Tracer for IoTracer {
     }
 
     async fn run(self, mut context: Context) -> Result<Outcome, BoxError> {
-        let mut captures = Captures::new(&context, self.settings.max_concurrent_captures).await;
+        let can_capture = can_capture(&context).await;
         let mut watch = Watch::new(self.settings.clone());
         let mut left_alone = Cooldown::default();
         loop {
@@ -67,54 +71,34 @@ impl Tracer for IoTracer {
                     context.suppressed(SuppressionReason::Cooldown);
                     continue;
                 }
-                let permit = captures.permit(&context);
-                // Without a capture it is worth another try once the next windows have passed.
-                let missed = captures.possible && permit.is_err();
-                let pause = if missed { self.settings.window * 2 } else { self.settings.cooldown };
-                left_alone.insert(saturated.disk.name.clone(), now, pause);
-                let run = Run { saturated, observed: now, settings: self.settings.clone(), context: context.clone() };
-                context.spawn(run.tell(permit));
+                left_alone.insert(saturated.disk.name.clone(), now, self.settings.cooldown);
+                if !can_capture {
+                    context.suppressed(SuppressionReason::Unsupported);
+                }
+                let (settings, context) = (self.settings.clone(), context.clone());
+                let run = Run { saturated, observed: now, settings, context: context.clone(), can_capture };
+                context.spawn(run.tell());
             }
         }
     }
 }
 
-/// Room for captures.
-struct Captures {
-    possible: bool,
-    most: usize,
-    room: Arc<Semaphore>,
-}
-
-impl Captures {
-    /// Tries the programs once, so that what they cannot do is known before it matters.
-    async fn new(context: &Context, most: usize) -> Self {
-        let mut possible = false;
-        if context.environment.without_bpf().is_none() {
-            match context.with_kernel(|kernel| Tracing::attach(kernel, &[])).await {
-                Ok(Ok(tracing)) => {
-                    possible = true;
-                    if !tracing.left_out().is_empty() {
-                        context.degraded(tracing.left_out().join("; "));
-                    }
-                }
-                Ok(Err(error)) | Err(error) => {
-                    context.degraded(format!("disks are told without who uses them: {}", error.reason()));
-                }
-            }
-        }
-        Self { possible, most, room: Arc::new(Semaphore::new(most)) }
+/// Tries the programs once, so that what they cannot do is known before it matters.
+async fn can_capture(context: &Context) -> bool {
+    if context.environment.without_bpf().is_some() {
+        return false;
     }
-
-    fn permit(&mut self, context: &Context) -> Result<OwnedSemaphorePermit, String> {
-        if !self.possible {
-            context.suppressed(SuppressionReason::Unsupported);
-            return Err("no BPF program could be loaded".to_owned());
+    let nothing = Disk { name: String::new(), major: 0, minor: 0 };
+    match context.with_kernel(|kernel| Tracing::attach(kernel, nothing)).await {
+        Ok(Ok(tracing)) => {
+            if !tracing.left_out().is_empty() {
+                context.degraded(tracing.left_out().join("; "));
+            }
+            true
         }
-        Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
-            context.suppressed(SuppressionReason::Budget);
-            context.count_loss(LossReason::CaptureLimit, 1);
-            format!("{} captures were running", self.most)
-        })
+        Ok(Err(error)) | Err(error) => {
+            context.degraded(format!("disks are told without who uses them: {}", error.reason()));
+            false
+        }
     }
 }

@@ -1,19 +1,27 @@
-//! What the event of a capture says: who uses the disk, and how long requests wait.
+//! What the event of a capture says.
 
-use std::{collections::HashMap, time::Duration};
+use std::{io, io::Write};
 
-use galen_bpf::{
-    Owner,
-    block_io::{Direction, Phase, SLOTS, Totals, Usage},
-};
-use galen_proto::v1::Container;
+use flate2::{Compression, write::GzEncoder};
+use galen_bpf::block_io::Direction;
+use galen_proto::v1::{Attachment, Container};
 use serde::Serialize;
 
-use super::{disk::Disk, evidence::Evidence, settings::Settings, trigger::mebibytes};
+use super::{
+    disk::Disk,
+    evidence::{Evidence, LONG_WAIT, LONG_WAITS},
+    latency::{Latencies, seconds},
+    names::Names,
+    settings::Settings,
+    trigger::mebibytes,
+    waits::{LongWait, Wait, long_waits, waits},
+    who::{Group, User, bytes, groups, requests, users},
+};
 use crate::containers::Containers;
 
-/// Containers that are told.
+/// Containers, and places where tasks waited, that are told; attachments hold all.
 const CONTAINERS: usize = 20;
+const WAITS: usize = 10;
 
 /// `data` of a capture.
 #[derive(Debug, Serialize)]
@@ -24,87 +32,24 @@ pub(super) struct Capture {
     duration_seconds: f64,
     /// Whether the agent was stopped before the capture was complete.
     cut_short: bool,
+    /// Why it was shorter than the setting.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reduced_because: Option<String>,
     read_bytes: u64,
     write_bytes: u64,
     requests: u64,
     /// Requests that failed.
     errors: u64,
     /// Those with the most bytes first.
-    processes: Vec<Process>,
+    processes: Vec<User>,
     containers: Vec<Group>,
-    latency: Latencies,
+    /// `null` if requests were left out.
+    latency: Option<Latencies>,
     in_flight: InFlight,
+    io_waits: IoWaits,
     lost: Lost,
     /// Evidence that this kernel does not give, and why.
     left_out: Vec<String>,
-    #[serde(skip)]
-    culprit: Option<Container>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Process {
-    /// `null` if the kernel does not tell who makes a request.
-    pid: Option<u32>,
-    name: String,
-    /// A thread of the kernel: it works for the container.
-    kernel_thread: bool,
-    /// Empty for the machine itself.
-    container: String,
-    cgroup: String,
-    read_bytes: u64,
-    write_bytes: u64,
-    /// Share of all bytes.
-    percent: f64,
-    errors: u64,
-    read: Option<Timing>,
-    write: Option<Timing>,
-    other: Option<Timing>,
-}
-
-/// How long the requests of one direction took, in seconds.
-#[derive(Debug, Clone, Serialize)]
-struct Timing {
-    requests: u64,
-    /// From the making of a request until the driver has it.
-    q2d_mean_seconds: f64,
-    q2d_max_seconds: f64,
-    /// From there to its end.
-    d2c_mean_seconds: f64,
-    d2c_max_seconds: f64,
-}
-
-/// Processes of one container, or of the machine itself.
-#[derive(Debug, Clone, Serialize)]
-struct Group {
-    /// Empty for the machine itself.
-    name: String,
-    id: String,
-    cgroup: String,
-    read_bytes: u64,
-    write_bytes: u64,
-    requests: u64,
-    percent: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Latencies {
-    read: Histograms,
-    write: Histograms,
-    other: Histograms,
-}
-
-#[derive(Debug, Serialize)]
-struct Histograms {
-    q2d: Vec<Bar>,
-    d2c: Vec<Bar>,
-    q2c: Vec<Bar>,
-}
-
-/// Requests that took less than this, and not less than the bar before.
-#[derive(Debug, Serialize)]
-struct Bar {
-    below_seconds: f64,
-    requests: u64,
 }
 
 /// What the device had when the capture ended.
@@ -115,185 +60,113 @@ struct InFlight {
     oldest_seconds: f64,
 }
 
-/// Requests that are not in the figures.
+/// Waits for IO of the whole machine.
+#[derive(Debug, Serialize)]
+struct IoWaits {
+    /// Waits of 100 ms or more that ended.
+    long: u64,
+    /// The newest of these and those that last, the longest first.
+    longest: Vec<LongWait>,
+    /// By process and place, the longest altogether first.
+    by_place: Vec<Wait>,
+}
+
+/// What is not in the figures.
 #[derive(Debug, Serialize)]
 struct Lost {
     table_full: u64,
+    ring_full: u64,
+    bad_record: u64,
+    /// Not a loss: requests that began before the capture.
     begun_before: u64,
 }
 
-impl Capture {
-    pub(super) async fn new(disk: &Disk, evidence: Evidence, settings: &Settings, containers: &Containers) -> Self {
+/// All of a capture.
+pub(super) struct Report {
+    pub data: Capture,
+    pub attachments: Vec<Attachment>,
+    /// The container that most of the bytes are of.
+    pub culprit: Option<Container>,
+}
+
+impl Report {
+    /// # Errors
+    /// A table could not be written as JSON.
+    pub(super) async fn new(
+        disk: &Disk,
+        evidence: Evidence,
+        reduced: Option<String>,
+        settings: &Settings,
+        containers: &Containers,
+    ) -> io::Result<Self> {
         let names = Names::resolve(&evidence, containers).await;
-        let total = |direction| evidence.usage.iter().map(|usage| usage.totals(direction).bytes).sum::<u64>();
-        let (read_bytes, write_bytes) = (total(Direction::Read), total(Direction::Write));
-        let whole = read_bytes + write_bytes;
-        let mut processes: Vec<_> = evidence.usage.iter().map(|usage| process(usage, &names, whole)).collect();
-        processes.sort_by_key(|process| std::cmp::Reverse(process.read_bytes + process.write_bytes));
-        let groups = groups(&evidence, &names, whole);
-        let culprit = groups.first().filter(|group| group.percent > 50.0 && !group.cgroup.is_empty());
-        let culprit = culprit.and_then(|group| names.by_cgroup(&group.cgroup));
-        processes.truncate(settings.processes);
-        Self {
+        let (mut users, mut groups, mut waits) =
+            (users(&evidence, &names), groups(&evidence, &names), waits(&evidence, &names));
+        let attachments = vec![table("processes.json", &users)?, table("io_waits.json", &waits)?];
+        users.truncate(settings.processes);
+        users.iter_mut().for_each(|user| user.files.truncate(settings.files));
+        groups.truncate(CONTAINERS);
+        waits.truncate(WAITS);
+        let culprit = groups.first().filter(|group| group.percent > 50.0 && !group.place.cgroup.is_empty());
+        let culprit = culprit.and_then(|group| names.container(&group.place.cgroup)).cloned();
+        let longest = long_waits(&evidence, &names, LONG_WAIT.as_secs_f64(), LONG_WAITS);
+        let data = Capture {
             device: disk.name.clone(),
             major_num: disk.major,
             minor_num: disk.minor,
             duration_seconds: seconds(evidence.lasted),
-            cut_short: evidence.lasted < settings.capture,
-            read_bytes,
-            write_bytes,
+            cut_short: reduced.is_none() && evidence.lasted < settings.capture,
+            reduced_because: reduced,
+            read_bytes: bytes(&evidence, Direction::Read),
+            write_bytes: bytes(&evidence, Direction::Write),
             requests: evidence.usage.iter().map(requests).sum(),
             errors: evidence.usage.iter().map(|usage| usage.errors).sum(),
-            processes,
+            processes: users,
             containers: groups,
-            latency: Latencies {
-                read: histograms(&evidence, Direction::Read),
-                write: histograms(&evidence, Direction::Write),
-                other: histograms(&evidence, Direction::Other),
-            },
+            latency: evidence.histograms.as_ref().map(Latencies::of),
             in_flight: InFlight {
                 requests: evidence.flights.len(),
                 bytes: evidence.flights.iter().map(|flight| flight.bytes).sum(),
                 oldest_seconds: evidence.flights.iter().map(|flight| seconds(flight.age)).fold(0.0, f64::max),
             },
+            io_waits: IoWaits { long: evidence.stalls_seen, longest, by_place: waits },
             lost: Lost {
-                table_full: evidence.lost.users_full + evidence.lost.flights_full,
+                table_full: evidence.lost.table_full,
+                ring_full: evidence.lost.ring_full,
+                bad_record: evidence.lost.bad_record,
                 begun_before: evidence.lost.begun_before,
             },
             left_out: evidence.left_out,
-            culprit,
-        }
-    }
-
-    /// The container that most of the bytes are of.
-    pub(super) fn culprit(&self) -> Option<Container> {
-        self.culprit.clone()
+        };
+        Ok(Self { data, attachments, culprit })
     }
 
     /// Who, where, how much.
     pub(super) fn summary(&self) -> String {
+        let data = &self.data;
         let all = format!(
             "{}: {} read and {} written in {:.0} s",
-            self.device,
-            mebibytes(self.read_bytes as f64),
-            mebibytes(self.write_bytes as f64),
-            self.duration_seconds
+            data.device,
+            mebibytes(data.read_bytes as f64),
+            mebibytes(data.write_bytes as f64),
+            data.duration_seconds
         );
-        let Some(first) = self.processes.first() else { return format!("{all}, by nobody that was seen") };
+        let Some(first) = data.processes.first() else { return format!("{all}, by nobody that was seen") };
         let pid = first.pid.map(|pid| format!(" ({pid})")).unwrap_or_default();
-        let place = if first.container.is_empty() { String::new() } else { format!(" in {}", first.container) };
+        let container = &first.place.container;
+        let place = if container.is_empty() { String::new() } else { format!(" in {container}") };
         format!("{all}, {:.0}% by {}{pid}{place}", first.percent, first.name)
     }
 }
 
-/// Whom cgroups belong to.
-struct Names {
-    by_owner: HashMap<Owner, Container>,
-}
-
-impl Names {
-    async fn resolve(evidence: &Evidence, containers: &Containers) -> Self {
-        let mut by_owner = HashMap::new();
-        for owner in evidence.usage.iter().filter_map(|usage| usage.user.owner) {
-            if by_owner.contains_key(&owner) {
-                continue;
-            }
-            let container = match evidence.cgroups.get(&owner) {
-                Some(path) => containers.resolve(path).await,
-                None => {
-                    let name = format!("a cgroup that is gone ({})", owner.cgroup);
-                    Container { name: name.clone(), cgroup: name, ..Default::default() }
-                }
-            };
-            by_owner.insert(owner, container);
-        }
-        Self { by_owner }
-    }
-
-    fn get(&self, owner: Option<Owner>) -> Option<&Container> {
-        self.by_owner.get(&owner?)
-    }
-
-    fn by_cgroup(&self, cgroup: &str) -> Option<Container> {
-        self.by_owner.values().find(|container| container.cgroup == cgroup).cloned()
-    }
-}
-
-fn process(usage: &Usage, names: &Names, whole: u64) -> Process {
-    let (read, write) = (usage.totals(Direction::Read), usage.totals(Direction::Write));
-    let container = names.get(usage.user.owner);
-    Process {
-        pid: usage.user.pid,
-        name: usage.user.comm.text().into_owned(),
-        kernel_thread: usage.user.is_kernel_thread,
-        container: container.map(|container| container.name.clone()).unwrap_or_default(),
-        cgroup: container.map(|container| container.cgroup.clone()).unwrap_or_default(),
-        read_bytes: read.bytes,
-        write_bytes: write.bytes,
-        percent: percent(read.bytes + write.bytes, whole),
-        errors: usage.errors,
-        read: timing(read),
-        write: timing(write),
-        other: timing(usage.totals(Direction::Other)),
-    }
-}
-
-fn groups(evidence: &Evidence, names: &Names, whole: u64) -> Vec<Group> {
-    let mut groups: HashMap<&str, Group> = HashMap::new();
-    for usage in &evidence.usage {
-        let container = names.get(usage.user.owner);
-        let cgroup = container.map_or("", |container| container.cgroup.as_str());
-        let group = groups.entry(cgroup).or_insert_with(|| Group {
-            name: container.map(|container| container.name.clone()).unwrap_or_default(),
-            id: container.map(|container| container.id.clone()).unwrap_or_default(),
-            cgroup: cgroup.to_owned(),
-            read_bytes: 0,
-            write_bytes: 0,
-            requests: 0,
-            percent: 0.0,
-        });
-        group.read_bytes += usage.totals(Direction::Read).bytes;
-        group.write_bytes += usage.totals(Direction::Write).bytes;
-        group.requests += requests(usage);
-        group.percent = percent(group.read_bytes + group.write_bytes, whole);
-    }
-    let mut groups: Vec<_> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.read_bytes + group.write_bytes));
-    groups.truncate(CONTAINERS);
-    groups
-}
-
-fn requests(usage: &Usage) -> u64 {
-    Direction::ALL.iter().map(|direction| usage.totals(*direction).requests).sum()
-}
-
-/// `None` without a request.
-fn timing(totals: &Totals) -> Option<Timing> {
-    let requests = u32::try_from(totals.requests).ok()?;
-    let mean = |sum: Duration| sum.checked_div(requests).map(seconds);
-    Some(Timing {
-        requests: totals.requests,
-        q2d_mean_seconds: mean(totals.queued)?,
-        q2d_max_seconds: seconds(totals.queued_max),
-        d2c_mean_seconds: mean(totals.device)?,
-        d2c_max_seconds: seconds(totals.device_max),
+/// Compressed, as tables repeat themselves.
+fn table(name: &str, rows: &impl Serialize) -> io::Result<Attachment> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::new(5));
+    gzip.write_all(&serde_json::to_vec(rows)?)?;
+    Ok(Attachment {
+        name: name.into(),
+        media_type: "application/json".into(),
+        encoding: "gzip".into(),
+        content: gzip.finish()?.into(),
     })
-}
-
-fn histograms(evidence: &Evidence, direction: Direction) -> Histograms {
-    let bars = |phase| {
-        let slots = evidence.histograms.slots(direction, phase).iter().zip(0..SLOTS as i32);
-        let bar = |(requests, slot): (&u64, i32)| Bar { below_seconds: 2f64.powi(slot + 1) / 1e6, requests: *requests };
-        slots.filter(|(requests, _)| **requests > 0).map(bar).collect()
-    };
-    Histograms { q2d: bars(Phase::Queued), d2c: bars(Phase::Device), q2c: bars(Phase::Total) }
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { (10_000.0 * part as f64 / whole as f64).round() / 100.0 }
-}
-
-/// To the microsecond.
-fn seconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e6
 }

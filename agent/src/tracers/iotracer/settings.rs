@@ -33,8 +33,6 @@ pub struct Raw {
     pub interval_tracing: Span,
     /// How long a capture takes.
     pub run_tracing_tool_timeout: Span,
-    /// Captures that may run at one time. A disk that finds no room is told and counted without its capture.
-    pub max_concurrent_captures: usize,
     /// Processes that are told, those with the most bytes on the disk first. The attachment holds all.
     pub max_proc_dump: usize,
     /// Files that are told of each process.
@@ -52,7 +50,6 @@ impl Default for Raw {
             await_threshold: Span::from_millis(100),
             interval_tracing: Span::from_secs(1800),
             run_tracing_tool_timeout: Span::from_secs(10),
-            max_concurrent_captures: 2,
             max_proc_dump: 10,
             max_files_per_proc_dump: 5,
         }
@@ -72,8 +69,8 @@ pub struct Settings {
     pub(super) thresholds: Thresholds,
     pub(super) cooldown: Duration,
     pub(super) capture: Duration,
-    pub(super) max_concurrent_captures: usize,
     pub(super) processes: usize,
+    pub(super) files: usize,
 }
 
 /// What is wrong with a section.
@@ -91,7 +88,6 @@ impl TryFrom<Raw> for Settings {
         const HOUR: Span = Span::from_secs(3600);
         within("window", raw.window, Span(TICK * 2), HOUR)?;
         within("run_tracing_tool_timeout", raw.run_tracing_tool_timeout, Span::from_secs(1), HOUR)?;
-        within("max_concurrent_captures", raw.max_concurrent_captures, 1, 16)?;
         within("max_proc_dump", raw.max_proc_dump, 1, 1000)?;
         within("max_files_per_proc_dump", raw.max_files_per_proc_dump, 1, 1000)?;
         Ok(Self {
@@ -104,8 +100,8 @@ impl TryFrom<Raw> for Settings {
             },
             cooldown: raw.interval_tracing.0,
             capture: raw.run_tracing_tool_timeout.0,
-            max_concurrent_captures: raw.max_concurrent_captures,
             processes: raw.max_proc_dump,
+            files: raw.max_files_per_proc_dump,
         })
     }
 }
@@ -130,7 +126,6 @@ mod tests {
     fn a_value_out_of_range_is_refused_by_its_key() {
         let cases = [
             (Raw { window: Span::from_secs(1), ..Raw::default() }, "`window` is 1s"),
-            (Raw { max_concurrent_captures: 0, ..Raw::default() }, "`max_concurrent_captures` is 0"),
             (Raw { max_proc_dump: 1001, ..Raw::default() }, "`max_proc_dump` is 1001"),
             (Raw { max_files_per_proc_dump: 0, ..Raw::default() }, "`max_files_per_proc_dump` is 0"),
         ];
