@@ -1,6 +1,8 @@
 //! Disks and cgroups that clean up after themselves.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod blocked;
+
 use std::{
     fs,
     os::unix::fs::MetadataExt,
