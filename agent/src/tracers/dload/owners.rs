@@ -14,7 +14,7 @@ use procfs::{FromRead, ProcessCGroups, process::Task};
 use super::load::HOST;
 use crate::{
     cgroup::ancestry,
-    containers::{Class, Containers},
+    containers::{Class, Containers, Filter},
 };
 
 /// Pairs of ids that are remembered; once they are so many, all are asked for anew.
@@ -62,6 +62,7 @@ impl Owners {
             return self.of_path(HOST);
         };
         let owner = self.of_cgroups(&cgroups);
+        self.containers.prefetch(&owner.cgroup);
         if self.known.len() >= LIMIT {
             self.known.clear();
         }
@@ -74,6 +75,11 @@ impl Owners {
             Ok(cgroups) => self.of_cgroups(&cgroups),
             Err(_) => self.of_path(HOST),
         }
+    }
+
+    /// Whether events about this entity are wanted.
+    pub(super) fn selects(&self, entity: &str, filter: &Filter) -> bool {
+        self.containers.selects(entity, filter)
     }
 
     fn of_cgroups(&self, cgroups: &ProcessCGroups) -> Owner {

@@ -7,7 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::issues::{Issue, Issues};
-use crate::{ticker::TICK, tracer::RawSettings};
+use crate::{
+    containers::{Filter, InvalidRule, Rule},
+    ticker::TICK,
+    tracer::RawSettings,
+};
 
 /// Tasks stuck in uninterruptible sleep (state D) in a container, a service, a plain cgroup or on the host, with their
 /// kernel stacks.
@@ -29,6 +33,10 @@ pub struct Raw {
     /// matches a stack is its known issue (`name`). It is matched as one text: the functions, the innermost first,
     /// joined by ` < `.
     pub issues_list: Vec<Issue>,
+    /// Rules for containers: if there are any, only those that match one are told, and the host.
+    pub include: Vec<Rule>,
+    /// Rules for containers: those that match one are not told.
+    pub exclude: Vec<Rule>,
 }
 
 impl Default for Raw {
@@ -40,6 +48,8 @@ impl Default for Raw {
             interval: Span::from_secs(5),
             interval_tracing: Span::from_secs(1800),
             issues_list: Vec::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
         }
     }
 }
@@ -58,6 +68,7 @@ pub struct Settings {
     pub(super) interval: Duration,
     pub(super) cooldown: Duration,
     pub(super) issues: Issues,
+    pub(super) filter: Filter,
 }
 
 /// What is wrong with a section.
@@ -74,6 +85,8 @@ pub enum Invalid {
         #[source]
         source: regex::Error,
     },
+    #[error(transparent)]
+    Rule(#[from] InvalidRule),
 }
 
 impl TryFrom<Raw> for Settings {
@@ -94,6 +107,7 @@ impl TryFrom<Raw> for Settings {
             interval: raw.interval.0,
             cooldown: raw.interval_tracing.0,
             issues: Issues::new(&raw.issues_list)?,
+            filter: Filter::new(&raw.include, &raw.exclude)?,
         })
     }
 }

@@ -85,7 +85,9 @@ impl Watch {
             let count = counts.get(path).copied().filter(|count| count.blocked > 0)?;
             Some(Over { path: Arc::clone(path), load, count })
         });
-        Ok((crowd, blame(over.collect())))
+        let mut over = blame(over.collect());
+        over.retain(|over| &*over.path == HOST || self.owners.selects(&over.path, &self.settings.filter));
+        Ok((crowd, over))
     }
 
     pub(super) fn states(&mut self, of: &[Arc<str>]) -> Result<Option<HashMap<Arc<str>, States>>, BoxError> {
