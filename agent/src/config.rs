@@ -238,10 +238,7 @@ impl<S: TracerSet> Settings<S> {
 
     /// What holds until the agent ends, by dotted key.
     pub(crate) fn fixed(&self) -> BTreeMap<String, String> {
-        let mut fixed = BTreeMap::new();
-        if let Ok(all) = toml::Value::try_from(&self.config) {
-            flatten("", &all, &mut fixed);
-        }
+        let mut fixed = config::flat(&self.config);
         fixed.retain(|key, _| !key.starts_with("tracers.") && key != "log.filter");
         fixed
     }
@@ -314,20 +311,6 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         match sizes.iter().find(|(_, size)| size.0 == 0) {
             Some((key, _)) => Err(Invalid::Zero { key }),
             None => Ok(Self { config, node, endpoint, containers, layers: None }),
-        }
-    }
-}
-
-fn flatten(key: &str, value: &toml::Value, flat: &mut BTreeMap<String, String>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (name, value) in table {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                flatten(&key, value, flat);
-            }
-        }
-        value => {
-            flat.insert(key.to_owned(), value.to_string());
         }
     }
 }

@@ -183,11 +183,7 @@ impl<S: TracerSet> Controller<S> {
             names => format!("new settings for {}", names.join(", ")),
         };
         let now = settings.fixed();
-        let waits: Vec<&str> = now
-            .iter()
-            .filter(|(key, value)| self.fixed.get(*key) != Some(value))
-            .map(|(key, _)| key.as_str())
-            .collect();
+        let waits = galen_runtime::config::changed(&self.fixed, &now);
         if !waits.is_empty() {
             tracing::warn!(keys = waits.join(", "), "settings that need a restart of the agent were changed");
             said += &format!("; needs a restart of the agent: {}", waits.join(", "));

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod containers;
 pub mod control;
+pub mod figures;
 pub mod host;
 pub mod meminfo;
 pub mod recorder;
@@ -44,6 +45,7 @@ use crate::{
     clock::Clock,
     containers::Containers,
     control::Control,
+    figures::Registry,
     host::Environment,
     recorder::{Files, Recorder},
     ticker::Ticker,
@@ -80,7 +82,7 @@ pub struct Agent {
     recorder: Recorder,
     statuses: Statuses,
     ticker: Ticker,
-    metrics: prometheus::Registry,
+    metrics: Registry,
     shutdown_deadline: Duration,
     control: Control,
     crew: Arc<Mutex<Crew>>,
@@ -127,7 +129,7 @@ impl Agent {
 
         let (ticker, tick) = Ticker::new(clock.clone(), tracers.token());
         spawn(&tracers, "ticker", tick);
-        let metrics = prometheus::Registry::new();
+        let metrics = Registry::default();
         let of_containers = containers::Metrics::new().map_err(Error::Metrics)?;
         of_containers.register(&metrics).map_err(Error::Metrics)?;
         let (containers, prefetch) = Containers::shipped(&settings.containers, &environment.hierarchies, of_containers);
@@ -136,7 +138,7 @@ impl Agent {
             stopping.run_until_cancelled(prefetch).await;
         });
 
-        let metrics = prometheus::Registry::new();
+        let metrics = Registry::default();
         let (bounds, short) = settings.budget();
         let (budget, answer) =
             Budget::new(bounds, short, clock.clone(), &metrics, tracers.token()).map_err(Error::Metrics)?;
@@ -168,8 +170,16 @@ impl Agent {
         spawn(&changes, "control", change);
 
         let told = statuses.clone();
-        let node =
-            Node { name: settings.node.clone(), tracers: Arc::new(move || told.snapshot()), control: control.clone() };
+        let (kept, recorded) = (buffer.clone(), recorder.clone());
+        let sources = move || figures::Sources { buffer: kept.stats(), recorder: recorded.stats() };
+        figures::register(&metrics, sources).map_err(Error::Metrics)?;
+        let node = Node {
+            name: settings.node.clone(),
+            tracers: Arc::new(move || told.snapshot()),
+            registry: metrics.clone(),
+            figures: uplink::Figures::register(&metrics).map_err(Error::Metrics)?,
+            control: control.clone(),
+        };
         let uplink = Uplink::new(node, settings.endpoint.clone(), buffer.clone(), budget);
         spawn(&delivery, "uplink", uplink.run(delivery.token()));
 
@@ -213,8 +223,8 @@ impl Agent {
         self.ticker.clone()
     }
 
-    /// What the tracers of the metrics role collect.
-    pub fn metrics(&self) -> &prometheus::Registry {
+    /// All figures.
+    pub fn metrics(&self) -> &Registry {
         &self.metrics
     }
 

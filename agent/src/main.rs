@@ -31,6 +31,8 @@ enum Command {
     Config(ConfigCommand),
     /// List the tracers, and whether they work on this machine.
     Tracers,
+    /// Print what every metric is, as JSON.
+    Metrics,
 }
 
 #[derive(Subcommand)]
@@ -61,13 +63,16 @@ fn start(args: Args) -> anyhow::Result<()> {
     if let Some(Command::Config(ConfigCommand::Schema)) = args.command {
         return Ok(out.write_all(config::schema_json::<Config>().as_bytes())?);
     }
+    if let Some(Command::Metrics) = args.command {
+        return Ok(out.write_all(serde_json::to_string_pretty(&galen_agent::figures::reference()?)?.as_bytes())?);
+    }
     let settings = Settings::<Shipped>::load(args.config.as_deref(), &args.overrides)?;
     match args.command {
         None => {
             drop(out);
             run(settings)
         }
-        Some(Command::Config(_)) => Ok(writeln!(out, "settings are right")?),
+        Some(Command::Config(_) | Command::Metrics) => Ok(writeln!(out, "settings are right")?),
         Some(Command::Tracers) => {
             let environment = Environment::detect();
             for section in settings.config().tracers.iter() {

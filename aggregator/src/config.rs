@@ -75,6 +75,8 @@ pub struct Sessions {
     pub heartbeat: Span,
     /// Agents that may be connected. More are refused, and come again later.
     pub max_agents: u32,
+    /// Figures of all connected agents together that are shown in `/metrics`. More are left out, and counted.
+    pub max_figures: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -127,6 +129,7 @@ impl Default for Sessions {
             max_batch_events: 1024,
             heartbeat: Span::from_secs(10),
             max_agents: 10_000,
+            max_figures: 200_000,
         }
     }
 }

@@ -111,7 +111,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     // The store is opened before the log, which must not give an offset again that the store has seen.
     let store = open_store(&settings).await?;
     let (log, writer, watermarks) = open_log(&settings, store.floor()).await?;
-    let nodes = Arc::new(Nodes::new(nodes_cap(&settings), &watermarks));
+    let nodes = Arc::new(Nodes::new(nodes_cap(&settings), settings.sessions.max_figures as usize, &watermarks));
     let desired = Desired::open(&settings.data_dir)
         .map_err(|source| Error::Desired { path: settings.data_dir.join(control::DESIRED_FILE), source })?;
     let ingest_metrics = ingest::Metrics::register(&registry)?;

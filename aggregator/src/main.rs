@@ -24,12 +24,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    let load = || {
-        let config: Config = config::load(arguments.config.as_deref(), ENV_PREFIX, &arguments.settings)?;
-        telemetry::check_filter(&config.telemetry.filter)?;
-        anyhow::Ok((config.clone(), Settings::try_from(config)?))
-    };
-    match arguments.command {
+    let load = || load(&arguments);
+    match &arguments.command {
         Some(Command::Config(ConfigCommand::Defaults)) => print(&config::defaults_toml::<Config>())?,
         Some(Command::Config(ConfigCommand::Schema)) => print(&config::schema_json::<Config>())?,
         Some(Command::Config(ConfigCommand::Check)) => {
@@ -45,17 +41,24 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 .enable_all()
                 .build()
                 .context("failed to start the runtime")?
-                .block_on(serve(settings));
+                .block_on(serve(config, settings, load));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(settings: Settings) -> Result<ExitCode> {
+fn load(arguments: &Arguments) -> Result<(Config, Settings)> {
+    let config: Config = config::load(arguments.config.as_deref(), ENV_PREFIX, &arguments.settings)?;
+    telemetry::check_filter(&config.telemetry.filter)?;
+    Ok((config.clone(), Settings::try_from(config)?))
+}
+
+async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Config, Settings)>) -> Result<ExitCode> {
     let supervisor = Supervisor::new();
     let deadline = settings.shutdown_deadline;
     // Watched from here on, so that a signal during the start is an orderly end, too.
     let mut terminated = pin!(signal::terminated());
+    let mut hangups = signal::Hangups::new();
     let shutdown = supervisor.token();
     let serving = async {
         galen_aggregator::start(settings, supervisor.clone()).await?;
@@ -65,6 +68,7 @@ async fn serve(settings: Settings) -> Result<ExitCode> {
     tokio::select! {
         biased;
         () = &mut terminated => tracing::info!(?deadline, "shutting down"),
+        () = async { loop { hangups.next().await; reload(&config, &load); } } => {}
         served = serving => served?,
     }
     signal::on_second_signal_exit();
@@ -74,6 +78,28 @@ async fn serve(settings: Settings) -> Result<ExitCode> {
         (None, Drained::Complete | Drained::TimedOut { .. }) => ExitCode::SUCCESS,
         (Some(_), _) => ExitCode::FAILURE,
     })
+}
+
+/// Takes over what can change while the aggregator runs, which is the log's filter, and names the rest.
+fn reload(running: &Config, load: &impl Fn() -> Result<(Config, Settings)>) {
+    let config = match load() {
+        Ok((config, _)) => config,
+        Err(error) => {
+            let error = galen_runtime::Chain(error.as_ref()).to_string();
+            tracing::error!(error, "the settings were refused, those of before hold on");
+            return;
+        }
+    };
+    match telemetry::set_filter(&config.telemetry.filter) {
+        Ok(()) => tracing::info!(filter = config.telemetry.filter, "settings were read again"),
+        Err(error) => tracing::warn!(error = %galen_runtime::Chain(&error), "the log's filter stays as it was"),
+    }
+    let (before, after) = (config::flat(running), config::flat(&config));
+    let mut keys = config::changed(&before, &after);
+    keys.retain(|key| *key != "telemetry.filter");
+    if !keys.is_empty() {
+        tracing::warn!(keys = keys.join(", "), "settings that need a restart of the aggregator were changed");
+    }
 }
 
 fn print(text: &str) -> Result<()> {

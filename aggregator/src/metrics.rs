@@ -1,7 +1,8 @@
 //! All figures: where they are registered, those that belong to no single part (the log's, the fleet's, the tasks'),
 //! and their reference.
 //!
-//! The fleet is shown in sums, never a series a node: by tracer and support, by reason of loss. Tracers' names come from
+//! The fleet is shown in sums, never a series a node: by tracer and support, by reason of loss. What agents say of
+//! themselves in figures is passed on beside it, under the agents' names. Tracers' names come from
 //! agents, so their number is bounded where the nodes are kept.
 
 mod family;
@@ -59,6 +60,8 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
 
 impl Sources {
     pub(crate) fn register(self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let nodes = Arc::clone(&self.nodes);
+        registry.foreign(move || nodes.figures())?;
         registry.sampled(move || {
             families(&Figures {
                 bounds: self.log.bounds(),
@@ -171,6 +174,18 @@ fn fleet_families(fleet: &Fleet) -> Vec<Family> {
             &["tracer", "reason"],
             suppressed,
         ),
+        Family::gauge("fleet_shown_figures", "Series of connected agents that are shown.", fleet.shown_figures),
+        Family::gauge(
+            "fleet_left_out_figures",
+            "Series that connected agents left out of their last heartbeat, because they had too many.",
+            fleet.left_out_figures,
+        ),
+        Family::counters(
+            "fleet_refused_figures_total",
+            "Series of agents' heartbeats that are not shown, by reason.",
+            &["reason"],
+            fleet.refused_figures.iter().map(|(reason, count)| (vec![reason.label().into()], *count)).collect(),
+        ),
         Family::counter(
             "fleet_folded_reports_total",
             "Reports on tracers that no series was made for, because there were too many: left out, or in `__other__`.",
@@ -200,7 +215,7 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 27] = [
+    const UNITS: [&str; 28] = [
         "agents",
         "available",
         "bytes",
@@ -212,6 +227,7 @@ mod tests {
         "evaluations",
         "events",
         "failures",
+        "figures",
         "groups",
         "indexes",
         "nodes",

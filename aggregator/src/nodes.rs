@@ -3,6 +3,7 @@
 //! Filled from the watermarks at the start, then by sessions and by the log. Bounded: beyond the cap the disconnected
 //! node that was silent longest is left out of the registry, counted; its watermarks are not touched.
 
+mod figures;
 mod tracers;
 
 use std::{
@@ -13,9 +14,12 @@ use std::{
 use galen_log::Watermarks;
 use galen_proto::v1::{Heartbeat, Hello, LogRecord, LossCounter, Node, TracerStatus};
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 
+pub use figures::Refused;
 pub use tracers::Totals;
 
+use figures::Figures;
 use tracers::Tracers;
 
 /// Tracers of a node that are kept.
@@ -28,13 +32,14 @@ pub struct Nodes {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     nodes: HashMap<Arc<str>, Node>,
     /// Of all nodes since the log began, those that were left out included.
     lost: Vec<LossCounter>,
     evicted: u64,
     tracers: Tracers,
+    figures: Figures,
 }
 
 /// All nodes together.
@@ -55,11 +60,23 @@ pub struct Fleet {
     pub tracers: Vec<(String, Totals)>,
     /// Reports on tracers that are not told apart.
     pub folded_reports: u64,
+    /// Figures of agents: series that are shown, and how often one was not.
+    pub shown_figures: u64,
+    pub refused_figures: BTreeMap<Refused, u64>,
+    /// What the connected agents left out themselves.
+    pub left_out_figures: u64,
 }
 
 impl Nodes {
-    pub fn new(cap: usize, known: &Watermarks) -> Self {
-        let mut inner = Inner::default();
+    /// With room for `cap` nodes, and for `series` figures of connected ones.
+    pub fn new(cap: usize, series: usize, known: &Watermarks) -> Self {
+        let mut inner = Inner {
+            nodes: HashMap::new(),
+            lost: Vec::new(),
+            evicted: 0,
+            tracers: Tracers::default(),
+            figures: Figures::new(series),
+        };
         for (name, totals) in known.totals() {
             for lost in &totals.lost {
                 galen_log::add(&mut inner.lost, lost.reason, &lost.tracer, lost.count);
@@ -92,7 +109,9 @@ impl Nodes {
 
     /// The node's last session has ended.
     pub fn disconnected(&self, name: &str) {
-        if let Some(node) = self.inner.lock().nodes.get_mut(name) {
+        let mut inner = self.inner.lock();
+        inner.figures.forget(name);
+        if let Some(node) = inner.nodes.get_mut(name) {
             node.connected = false;
         }
     }
@@ -110,6 +129,7 @@ impl Nodes {
         if !heartbeat.tracers.is_empty() {
             inner.tracers_of(name, heartbeat.tracers);
         }
+        inner.figures.report(name, heartbeat.measures, heartbeat.measures_left_out);
     }
 
     /// These records are in the log, and `watermarks` include them.
@@ -150,6 +170,11 @@ impl Nodes {
         nodes
     }
 
+    /// Figures of the connected nodes.
+    pub fn figures(&self) -> Vec<MetricFamily> {
+        self.inner.lock().figures.collect()
+    }
+
     pub fn fleet(&self) -> Fleet {
         let inner = self.inner.lock();
         let mut fleet = Fleet {
@@ -158,6 +183,9 @@ impl Nodes {
             lost: inner.lost.clone(),
             tracers: inner.tracers.totals(),
             folded_reports: inner.tracers.folded,
+            shown_figures: inner.figures.shown(),
+            refused_figures: inner.figures.refused(),
+            left_out_figures: inner.figures.left_out(),
             ..Fleet::default()
         };
         for node in inner.nodes.values().filter(|node| node.connected) {
@@ -223,7 +251,7 @@ mod tests {
 
     #[test]
     fn beyond_the_cap_the_node_silent_longest_is_left_out_and_none_that_is_connected() {
-        let nodes = Nodes::new(3, &Watermarks::default());
+        let nodes = Nodes::new(3, 10, &Watermarks::default());
         for (seen, node) in ["oldest", "older", "old"].into_iter().enumerate() {
             nodes.connected(&name(node), Hello::default(), seen as i64);
         }
@@ -246,10 +274,10 @@ mod tests {
             ..LogRecord::default()
         }];
         watermarks.apply(&records[0]);
-        let nodes = Nodes::new(10, &Watermarks::default());
+        let nodes = Nodes::new(10, 10, &Watermarks::default());
         nodes.logged(&records, &watermarks);
         let lost = vec![LossCounter { reason: LossReason::BufferFull as i32, tracer: String::new(), count: 2 }];
-        for nodes in [nodes, Nodes::new(10, &watermarks)] {
+        for nodes in [nodes, Nodes::new(10, 10, &watermarks)] {
             let node = &nodes.list()[0];
             assert_eq!((node.events, &node.lost), (3, &lost));
             assert_eq!(nodes.fleet().lost, lost);

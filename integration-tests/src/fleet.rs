@@ -95,6 +95,20 @@ impl Agent {
         let process = start(binary, &all, dir.join("agent.log"))?;
         Ok(Self { process, name: name.to_owned(), dir: dir.to_owned() })
     }
+
+    /// Starts the agent with the settings of `agent.toml` in `dir`, dialling `aggregator`.
+    pub fn start_with_file(name: &str, dir: &Path, aggregator: SocketAddr) -> Result<Self> {
+        let arguments = [
+            "--config".to_owned(),
+            dir.join("agent.toml").display().to_string(),
+            format!("--set=node=\"{name}\""),
+            format!("--set=data_dir=\"{}\"", dir.join("data").display()),
+            format!("--set=aggregator.endpoint=\"http://{aggregator}\""),
+        ];
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let process = Process::start(&program("galen-agent")?, &arguments, dir.join("agent.log"))?;
+        Ok(Self { process, name: name.to_owned(), dir: dir.to_owned() })
+    }
 }
 
 fn start(binary: &str, settings: &[String], log: PathBuf) -> Result<Process> {

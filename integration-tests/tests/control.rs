@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -10,10 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 use galen_integration_tests::{
     fleet::{Agent, Aggregator},
-    process::program,
+    process::{Process, program},
     query, wait,
 };
 use galen_proto::v1::{Node, TracerStatus};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -58,6 +61,20 @@ impl Fleet {
     async fn tracer(&self, what: &str, name: &str, is_so: impl Fn(&TracerStatus) -> bool) -> Result<()> {
         let is_so = |tracer: &TracerStatus| tracer.name == name && is_so(tracer);
         self.node(what, |node| node.connected && node.tracers.iter().any(is_so)).await.map(drop)
+    }
+
+    /// What the aggregator's metrics are now.
+    fn metrics(&self) -> Result<String> {
+        let mut stream = TcpStream::connect(self.aggregator.addresses.http)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.aggregator.addresses.http
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Runs `galen`: its exit code, and what it said.
@@ -150,4 +167,105 @@ async fn what_cannot_be_done_says_why() -> Result<()> {
         assert!(said.contains(why), "{arguments:?}: {said}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn settings_are_read_again_on_sighup_and_by_the_command_line_and_wrong_ones_are_told() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (agent_dir, file) = (dir.path().join("agent"), dir.path().join("agent/agent.toml"));
+    fs::create_dir(&agent_dir)?;
+    fs::write(&file, "")?;
+    let aggregator = Fleet::aggregator(dir.path()).await?;
+    let agent = Agent::start_with_file(NODE, &agent_dir, aggregator.addresses.grpc)?;
+    let mut fleet = Fleet { dir, aggregator, agent };
+    fleet.tracer("run", "memburst", |tracer| tracer.evaluations > 0).await?;
+
+    fs::write(&file, "[tracers.memburst]\nenabled = false\n")?;
+    fleet.agent.process.signal(Signal::HUP)?;
+    fleet.tracer("disable it", "memburst", |tracer| !tracer.enabled && !tracer.overridden).await?;
+
+    fs::write(&file, "[tracers.memburst]\nenabeld = true\n")?;
+    fleet.agent.process.signal(Signal::HUP)?;
+    let wrong = |node: &Node| {
+        node.settings_error.contains("agent.toml:2") && node.settings_error.contains("`tracers.memburst.enabled`")
+    };
+    fleet.node("tell what is wrong", wrong).await?;
+    let (code, said) = fleet.galen(&["reload", NODE])?;
+    assert!(code == 1 && said.contains("agent.toml:2"), "{said}");
+    assert!(fleet.done(&["nodes", "--output", "json"])?.contains("agent.toml:2"));
+
+    fs::write(&file, "[tracers.memburst]\nenabled = false\n[buffer]\nmax_bytes = '2GiB'\n")?;
+    let said = fleet.done(&["reload", NODE])?;
+    assert!(said.contains("needs a restart of the agent: buffer.max_bytes"), "{said}");
+    fleet.node("have right settings", |node| node.settings_error.is_empty()).await?;
+
+    // What is laid over the file holds over a restart, until it is taken away; what is refused is not kept.
+    let set = "tracers.memburst.enabled=true";
+    fleet.done(&["reload", NODE, "--set", set])?;
+    fleet.tracer("enable it", "memburst", |tracer| tracer.enabled && !tracer.overridden).await?;
+    let (code, said) = fleet.galen(&["reload", NODE, "--set", "tracers.memburst.wrong=1"])?;
+    assert!(code == 1 && said.contains("tracers.memburst.wrong"), "{said}");
+    fleet.agent.process.kill()?;
+    fleet.agent = Agent::start_with_file(NODE, &agent_dir, fleet.aggregator.addresses.grpc)?;
+    let enabled_anew = |tracer: &TracerStatus| tracer.enabled && tracer.evaluations > 0;
+    fleet.tracer("be told again", "memburst", enabled_anew).await?;
+    fleet.done(&["reload", NODE, "--unset", "tracers.memburst.enabled"])?;
+    fleet.tracer("follow its file", "memburst", |tracer| !tracer.enabled).await?;
+    let (code, said) = fleet.galen(&["reload", NODE, "--unset", "tracers.memburst.enabled"])?;
+    assert_eq!(code, 3, "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_aggregator_takes_a_new_log_filter_on_sighup_and_names_what_needs_a_restart() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("aggregator.toml");
+    let data = format!("data_dir = '{}'\n[listen]\ngrpc = '127.0.0.1:0'\nhttp = '127.0.0.1:0'\n", dir.path().display());
+    fs::write(&file, &data)?;
+    let log = dir.path().join("aggregator.log");
+    let process = Process::start(&program("galen-aggregator")?, &["--config", &file.display().to_string()], log)?;
+    let says = async |text: &str| {
+        let has = || std::future::ready(Ok(process.log().contains(text).then_some(())));
+        wait::until(text, LIMIT, has).await.with_context(|| process.tail())
+    };
+    says("listening").await?;
+    fs::write(&file, format!("{data}[log]\nretention_age = 'soon'\n"))?;
+    process.signal(Signal::HUP)?;
+    says("the settings were refused").await?;
+    fs::write(&file, format!("{data}[log]\nretention_age = '3days'\n[telemetry]\nfilter = 'warn'\n"))?;
+    process.signal(Signal::HUP)?;
+    says("need a restart of the aggregator were changed keys=\"log.retention_age\"").await?;
+    // By then messages below a warning pass no more, such as the one that says that the settings were read.
+    assert!(!process.log().contains("settings were read again"), "{}", process.tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_figures_of_an_agent_are_among_the_aggregators_metrics_until_it_leaves() -> Result<()> {
+    let mut fleet = Fleet::start(&[]).await?;
+    let series = |name: &str| format!("{name}{{node=\"{NODE}\"}} ");
+    let shown = |metrics: &str, name: &str| metrics.lines().any(|line| line.starts_with(&series(name)));
+    wait::until("figures of the node", LIMIT, || {
+        let found =
+            fleet.metrics().map(|metrics| shown(&metrics, "galen_agent_uplink_begun_sessions_total").then_some(()));
+        std::future::ready(found)
+    })
+    .await?;
+    let metrics = fleet.metrics()?;
+    for name in [
+        "galen_agent_buffer_size_bytes",
+        "galen_agent_recorder_written_lines_total",
+        "galen_agent_process_resident_bytes",
+    ] {
+        assert!(shown(&metrics, name), "{name}: {metrics}");
+        assert_eq!(metrics.lines().filter(|line| line.starts_with(&format!("# TYPE {name} "))).count(), 1, "{metrics}");
+    }
+    assert!(metrics.lines().any(|line| line == "galen_aggregator_fleet_left_out_figures 0"), "{metrics}");
+    assert!(!metrics.contains("fleet_refused_figures_total{"), "{metrics}");
+    fleet.agent.process.kill()?;
+    wait::until("the figures to go with the node", LIMIT, || {
+        let found = fleet.metrics().map(|metrics| (!metrics.contains(NODE)).then_some(()));
+        std::future::ready(found)
+    })
+    .await
 }

@@ -7,6 +7,7 @@
 //! commented default file, and the schema that the reference page is made from.
 
 mod error;
+mod flat;
 mod layers;
 mod reference;
 mod shape;
@@ -17,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use error::{Error, Origin};
+pub use flat::{changed, flat};
 pub use reference::{defaults_toml, schema_json};
 
 use self::{layers::Layers, shape::Shape};

@@ -1,7 +1,7 @@
 //! The pages of `docs/` that are made from the programs themselves, so that they cannot say anything else.
 //!
 //! `config-agent.md` and `config-aggregator.md` come from the JSON schema that the programs print, `metrics.md` from the
-//! aggregator's own list. The links of all pages are followed, too.
+//! programs' own lists. The links of all pages are followed, too.
 
 mod links;
 mod metrics;
@@ -30,7 +30,13 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         let schema = printed_by(&programs, program, &["config", "schema"])?;
         pages.push((page, config_page(program, prefix, &schema)?));
     }
-    pages.push(("metrics.md", metrics::page(printed_by(&programs, "galen-aggregator", &["metrics"])?)?));
+    pages.push((
+        "metrics.md",
+        metrics::page(
+            printed_by(&programs, "galen-aggregator", &["metrics"])?,
+            printed_by(&programs, "galen-agent", &["metrics"])?,
+        )?,
+    ));
     let mut stale = Vec::new();
     for (page, text) in pages {
         let path = root.join("docs").join(page);

@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use ledger::{Bounds, Cost};
 
-use crate::clock::{Clock, Moment};
+use crate::{
+    clock::{Clock, Moment},
+    figures::Registry,
+};
 use ledger::{Ledger, Verdict};
 
 /// How long those who ask are gathered, so that the most severe is served first.
@@ -68,7 +71,7 @@ pub struct Permit {
 }
 
 /// By tracer.
-struct Figures {
+pub(crate) struct Figures {
     granted: IntCounterVec,
     cpu_seconds: CounterVec,
     bytes: IntCounterVec,
@@ -80,7 +83,7 @@ impl Budget {
         bounds: Bounds,
         short: Duration,
         clock: Clock,
-        metrics: &prometheus::Registry,
+        metrics: &Registry,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), prometheus::Error> {
         let figures = Figures::register(metrics)?;
@@ -180,20 +183,16 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Figures {
-    fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(format!("galen_agent_budget_{name}"), help);
         let granted = opts("captures_total", "Captures that were asked for, by tracer and by how much was granted.");
         let cpu_seconds = opts("capture_cpu_seconds_total", "Seconds of CPU time that captures took, by tracer.");
         let bytes = opts("capture_bytes_total", "Bytes of evidence that captures took, by tracer.");
-        let figures = Self {
-            granted: IntCounterVec::new(granted, &["tracer", "granted"])?,
-            cpu_seconds: CounterVec::new(cpu_seconds, &["tracer"])?,
-            bytes: IntCounterVec::new(bytes, &["tracer"])?,
-        };
-        registry.register(Box::new(figures.granted.clone()))?;
-        registry.register(Box::new(figures.cpu_seconds.clone()))?;
-        registry.register(Box::new(figures.bytes.clone()))?;
-        Ok(figures)
+        Ok(Self {
+            granted: registry.add(IntCounterVec::new(granted, &["tracer", "granted"])?)?,
+            cpu_seconds: registry.add(CounterVec::new(cpu_seconds, &["tracer"])?)?,
+            bytes: registry.add(IntCounterVec::new(bytes, &["tracer"])?)?,
+        })
     }
 
     fn count(&self, tracer: &str, granted: &str) {
@@ -213,8 +212,7 @@ mod tests {
     };
 
     fn budget(stop: &CancellationToken) -> (Budget, impl Future<Output = ()> + Send + use<>) {
-        Budget::new(BOUNDS, Duration::from_secs(2), Clock::system(), &prometheus::Registry::new(), stop.clone())
-            .unwrap()
+        Budget::new(BOUNDS, Duration::from_secs(2), Clock::system(), &Registry::default(), stop.clone()).unwrap()
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,8 @@
 //! How often runtimes were asked, what came of it, and what did not fit.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, Opts};
+
+use crate::figures::Registry;
 
 /// What came of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

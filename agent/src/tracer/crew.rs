@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use galen_runtime::{OnEnd, Supervisor};
 
 use super::{Context, Section, Support, demand, factory::Configured, supervise};
+use crate::figures::Registry;
 
 /// How long a tracer that is ended may take.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ pub enum Error {
 /// All tracers of the agent.
 pub(crate) struct Crew {
     members: Vec<Member>,
-    metrics: prometheus::Registry,
+    metrics: Registry,
 }
 
 struct Member {
@@ -58,7 +59,7 @@ struct Member {
 }
 
 impl Crew {
-    pub(crate) fn new(metrics: prometheus::Registry) -> Self {
+    pub(crate) fn new(metrics: Registry) -> Self {
         Self { members: Vec::new(), metrics }
     }
 
@@ -137,7 +138,7 @@ impl Member {
     }
 
     /// Makes it so: ended, begun, or begun again.
-    async fn settle(&mut self, metrics: &prometheus::Registry) -> Result<(), Error> {
+    async fn settle(&mut self, metrics: &Registry) -> Result<(), Error> {
         let enabled = self.enabled();
         let status = &self.context.status;
         status.set_enabled(enabled, self.wanted.is_some());
@@ -149,7 +150,7 @@ impl Member {
             self.running = None;
             // A collector is known by what it describes.
             if let Some(collector) = self.tracer.collector() {
-                let _ = metrics.unregister(collector);
+                metrics.unregister(collector);
             }
             tracing::info!(tracer = self.tracer.name(), "tracer has ended");
         }
@@ -164,7 +165,7 @@ impl Member {
         Ok(())
     }
 
-    fn begin(&mut self, metrics: &prometheus::Registry) -> Result<(), Error> {
+    fn begin(&mut self, metrics: &Registry) -> Result<(), Error> {
         let tracer = self.tracer.name();
         if let Some(collector) = self.tracer.collector() {
             metrics.register(collector).map_err(|source| Error::Metrics { tracer, source })?;

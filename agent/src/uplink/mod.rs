@@ -9,6 +9,7 @@
 
 mod compare;
 mod error;
+mod figures;
 mod plan;
 mod session;
 
@@ -22,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::{debug, warn};
 
-use crate::budget::Budget;
+use crate::{budget::Budget, control::Control, figures::Registry};
 use error::Error;
 
-use crate::control::Control;
+pub use figures::Figures;
 
 /// The reconnect back-off: full jitter between zero and a bound that doubles from the base up to the cap.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
@@ -45,6 +46,9 @@ pub struct Node {
     pub name: String,
     /// The tracers' state at the time of the call.
     pub tracers: Arc<dyn Fn() -> Vec<TracerStatus> + Send + Sync>,
+    /// All figures of the agent, and those of the uplink among them.
+    pub registry: Registry,
+    pub figures: Figures,
     /// Does what the aggregator asks.
     pub control: Control,
 }
@@ -75,6 +79,7 @@ impl Uplink {
             if stop.is_cancelled() {
                 return;
             }
+            self.node.figures.failed.inc();
             if progressed || begun.elapsed() > BACKOFF_CAP {
                 backoff.reset();
             }

@@ -132,6 +132,7 @@ pub(super) async fn open<'a>(
     for progress in &welcome.progress {
         buffer.ack(progress.epoch, progress.upto);
     }
+    node.figures.begun.inc();
     info!(queues = queues.len(), credit_bytes = welcome.credit_bytes, "connected to the aggregator");
     let session = Session {
         node,
@@ -247,13 +248,15 @@ impl Session<'_> {
 
     async fn beat(&mut self) -> Result<(), Error> {
         let stats = self.buffer.stats();
+        let figures = self.node.registry.measures();
         let heartbeat = Heartbeat {
             sent_unix_nanos: clock::unix_nanos(),
             tracers: (self.node.tracers)(),
             backlog_events: stats.events_unacked,
             buffer_bytes: stats.bytes_on_disk,
             settings_error: self.node.control.standing().error,
-            ..Heartbeat::default()
+            measures: figures.measures,
+            measures_left_out: figures.left_out,
         };
         send(&self.outbound, agent_message::Message::Heartbeat(heartbeat)).await
     }
@@ -329,6 +332,8 @@ impl Session<'_> {
     /// Numbers a batch that is about to be sent.
     fn count(&mut self, batch: &Batch) {
         self.batches += 1;
+        self.node.figures.events.inc_by(batch.events.len() as u64);
+        self.node.figures.bytes.inc_by(batch.events.iter().map(|event| event.len() as u64).sum());
         if !batch.counters.is_empty() {
             let sent = batch.counters.iter().map(to_buffer).collect();
             self.unsettled.push_back((self.batches, batch.epoch, sent));

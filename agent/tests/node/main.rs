@@ -17,5 +17,6 @@ mod iotracer;
 mod memburst;
 mod oom;
 mod podman;
+mod reload;
 mod support;
 mod waitrate;

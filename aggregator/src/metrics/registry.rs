@@ -75,6 +75,14 @@ impl Registry {
         self.inner.register(Box::new(Sampled { descs, take }))
     }
 
+    /// Figures of others, which are described elsewhere. Their names must not be among those of this registry.
+    pub(crate) fn foreign(
+        &self,
+        take: impl Fn() -> Vec<MetricFamily> + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
+        self.inner.register(Box::new(Foreign(take)))
+    }
+
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.inner.gather()
     }
@@ -99,6 +107,18 @@ impl Registry {
             labels: desc.variable_labels.clone(),
             help: desc.help.clone(),
         }));
+    }
+}
+
+struct Foreign<F>(F);
+
+impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> Collector for Foreign<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        (self.0)()
     }
 }
 

@@ -6,12 +6,14 @@ use anyhow::Context;
 use serde_json::Value;
 
 const PREFIX: &str = "galen_aggregator_";
+const AGENT_PREFIX: &str = "galen_agent_";
 const HEAD: &str = "\
-<!-- Made by `make docs` from `galen-aggregator metrics`: edit the helps of the metrics instead. -->
-# Metrics of galen-aggregator
+<!-- Made by `make docs` from `galen-aggregator metrics` and `galen-agent metrics`: edit the helps of the metrics instead. -->
+# Metrics
 
-`GET /metrics` on the HTTP address shows them in Prometheus' text format. Agents open no port: what they count comes with
-their heartbeats and batches and is shown under `fleet`, in sums over all nodes, never by node.
+`GET /metrics` on the aggregator's HTTP address shows all of them in Prometheus' text format. Agents open no port: what
+they count comes with their heartbeats and batches. Sums over all nodes are shown under `fleet`; the figures of each
+connected agent [behind them](#the-agents).
 
 Names are `galen_aggregator_<subsystem>_<noun>_<unit>`, with `_total` behind a counter. Labels have few values: `reason`
 and `support` are fixed lists, and of `tracer` at most 128 are told apart.
@@ -21,12 +23,38 @@ Every event that came for the log has one fate: `ingest_received_events_total` =
 refused before that, by their session: `session_refused_events_total`.
 ";
 
-pub(super) fn page(metrics: Value) -> anyhow::Result<String> {
+const AGENTS: &str = "
+## The agents
+
+Names are `galen_agent_<subsystem or tracer>_<noun>_<unit>`; the label `node` says whose figure it is. Counters begin at
+zero when the agent does. They come with each heartbeat and go when the node leaves.
+
+An agent tells at most 512 series, and 64 of a name: `fleet_left_out_figures` counts what it leaves out. The aggregator
+shows at most `sessions.max_figures` of all agents together, and refuses what is malformed, has another kind or other
+labels than its name had first, comes twice, or finds no room: `fleet_refused_figures_total`.
+
+| Name | Type | Labels | Unit | |
+|---|---|---|---|---|
+";
+
+/// `metrics` of the aggregator, `agent` of the agents.
+pub(super) fn page(metrics: Value, agent: Value) -> anyhow::Result<String> {
+    let mut page = HEAD.to_owned();
+    for (subsystem, rows) in rows(&metrics, PREFIX)? {
+        write!(page, "\n## {subsystem}\n\n| Name | Type | Labels | Unit | |\n|---|---|---|---|---|\n{rows}")?;
+    }
+    page += AGENTS;
+    page.extend(rows(&agent, AGENT_PREFIX)?.into_values());
+    Ok(page)
+}
+
+/// By subsystem.
+fn rows(metrics: &Value, prefix: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let mut subsystems: BTreeMap<String, String> = BTreeMap::new();
     for metric in metrics.as_array().context("the metrics are no list")? {
         let text = |key: &str| metric[key].as_str().with_context(|| format!("a metric has no {key}: {metric}"));
         let (name, kind, help) = (text("name")?, text("kind")?, text("help")?);
-        let short = name.strip_prefix(PREFIX).with_context(|| format!("`{name}` does not begin with {PREFIX}"))?;
+        let short = name.strip_prefix(prefix).with_context(|| format!("`{name}` does not begin with {prefix}"))?;
         let subsystem = short.split('_').next().unwrap_or_default();
         let labels: Vec<_> = metric["labels"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let labels: Vec<_> = labels.into_iter().map(|label| format!("`{label}`")).collect();
@@ -34,11 +62,7 @@ pub(super) fn page(metrics: Value) -> anyhow::Result<String> {
         let rows = subsystems.entry(subsystem.to_owned()).or_default();
         writeln!(rows, "| `{name}` | {kind} | {} | {unit} | {help} |", labels.join(", "))?;
     }
-    let mut page = HEAD.to_owned();
-    for (subsystem, rows) in subsystems {
-        write!(page, "\n## {subsystem}\n\n| Name | Type | Labels | Unit | |\n|---|---|---|---|---|\n{rows}")?;
-    }
-    Ok(page)
+    Ok(subsystems)
 }
 
 #[cfg(test)]
@@ -53,10 +77,15 @@ mod tests {
             { "name": "galen_aggregator_log_size_bytes", "kind": "gauge", "labels": [], "help": "Bytes." },
             { "name": "galen_aggregator_fleet_lost_events_total", "kind": "counter", "labels": ["reason"], "help": "Lost." },
         ]);
-        let page = page(metrics).unwrap();
+        let agent = json!([
+            { "name": "galen_agent_buffer_segments", "kind": "gauge", "labels": [], "help": "Segments." },
+        ]);
+        let page = page(metrics, agent).unwrap();
         let fleet = "## fleet\n\n| Name | Type | Labels | Unit | |\n|---|---|---|---|---|\n\
             | `galen_aggregator_fleet_lost_events_total` | counter | `reason` | events | Lost. |\n\n## log\n";
         assert!(page.contains(fleet), "{page}");
-        assert!(page.ends_with("| `galen_aggregator_log_size_bytes` | gauge |  | bytes | Bytes. |\n"), "{page}");
+        let log = "| `galen_aggregator_log_size_bytes` | gauge |  | bytes | Bytes. |\n\n## The agents\n";
+        assert!(page.contains(log), "{page}");
+        assert!(page.ends_with("| `galen_agent_buffer_segments` | gauge |  | segments | Segments. |\n"), "{page}");
     }
 }
