@@ -86,6 +86,11 @@ impl Queries {
         if request.count_by.len() > MAX_COUNTS {
             return Err(Error::Invalid(format!("`count_by` has at most {MAX_COUNTS} fields")));
         }
+        if let (Some(since), Some(until)) = (request.since_unix_nanos, request.until_unix_nanos)
+            && since >= until
+        {
+            return Err(Error::Invalid("nothing lies between `since` and `until`: `since` must be earlier".into()));
+        }
         let query = Query::parse(&request.query, now_unix_nanos()).map_err(galen_store::Error::from)?;
         let after = if request.page.is_empty() { None } else { Some(request.page.parse()?) };
         let found = self

@@ -218,6 +218,7 @@ async fn a_wrong_request_says_what_is_wrong_and_where() {
         ("/api/v1/events?page=x", 400, "`x` is not a page"),
         ("/api/v1/events?count_by=nothing", 400, "`nothing`"),
         ("/api/v1/events?qery=x", 400, "`query`"),
+        ("/api/v1/events?since=now-1h&until=now-2h", 400, "`since` must be earlier"),
         ("/api/v1/events/web-1/zz/1", 400, "node/epoch/seq"),
         ("/api/v1/events/web-1/0000000000c0ffee/77", 404, "no event"),
         ("/api/v1/events/web-1/0000000000c0ffee/1/flame.svg", 404, "no profile"),
