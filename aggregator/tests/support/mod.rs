@@ -8,8 +8,8 @@ use bytes::{Buf, BufMut, Bytes};
 use galen_aggregator::{Addresses, Config, Settings};
 use galen_log::{EmbeddedLog, Log, embedded};
 use galen_proto::v1::{
-    AgentMessage, AggregatorMessage, Batch, Heartbeat, Hello, LogRecord, Loss, LossReason, Queue, Range, Welcome,
-    agent_message, aggregator_message,
+    AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Heartbeat, Hello, LogRecord, Loss,
+    LossReason, Queue, Range, Welcome, agent_message, aggregator_message,
 };
 use galen_runtime::{Drained, Span, Supervisor};
 use prost::Message;
@@ -180,6 +180,19 @@ impl Agent {
                 other => panic!("no ack: {other:?}"),
             }
         }
+    }
+
+    /// Waits for a command.
+    pub(crate) async fn command(&mut self) -> Command {
+        match self.next().await.unwrap() {
+            aggregator_message::Message::Command(command) => command,
+            other => panic!("no command: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn answers(&self, id: u64, outcome: CommandOutcome, detail: &str) {
+        let result = CommandResult { id, outcome: outcome.into(), detail: detail.into() };
+        self.send(agent_message::Message::CommandResult(result)).await;
     }
 
     /// The status that the stream ends with.
