@@ -17,18 +17,33 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde_json::{Map, Value};
 
-const PROGRAMS: [(&str, &str, &str); 2] = [
-    ("galen-agent", "config-agent.md", "GALEN_AGENT"),
-    ("galen-aggregator", "config-aggregator.md", "GALEN_AGGREGATOR"),
+/// Name, page, prefix of the environment, and what becomes of settings that are read again.
+const PROGRAMS: [(&str, &str, &str, &str); 2] = [
+    (
+        "galen-agent",
+        "config-agent.md",
+        "GALEN_AGENT",
+        "On SIGHUP, and on `galen reload`, they are read again. Wrong ones are refused as a whole, and those of before hold \
+         on. Tracers with new settings begin again with them, no other notices, and `log.filter` holds at once; other \
+         settings that changed are named in the log and hold from the next start on.",
+    ),
+    (
+        "galen-aggregator",
+        "config-aggregator.md",
+        "GALEN_AGGREGATOR",
+        "On SIGHUP they are read again. Wrong ones are refused as a whole, and those of before hold on. \
+         `telemetry.filter` holds at once; other settings that changed are named in the log and hold from the next start \
+         on.",
+    ),
 ];
 
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent directory")?;
     let programs = build(root)?;
     let mut pages = Vec::new();
-    for (program, page, prefix) in PROGRAMS {
+    for (program, page, prefix, again) in PROGRAMS {
         let schema = printed_by(&programs, program, &["config", "schema"])?;
-        pages.push((page, config_page(program, prefix, &schema)?));
+        pages.push((page, config_page(program, prefix, again, &schema)?));
     }
     pages.push((
         "metrics.md",
@@ -79,13 +94,13 @@ fn printed_by(folder: &Path, program: &str, question: &[&str]) -> anyhow::Result
     serde_json::from_slice(&output.stdout).with_context(|| format!("{program} {question}: not JSON"))
 }
 
-fn config_page(program: &str, prefix: &str, schema: &Value) -> anyhow::Result<String> {
+fn config_page(program: &str, prefix: &str, again: &str, schema: &Value) -> anyhow::Result<String> {
     let mut page = format!(
         "<!-- Made by `make docs` from `{program} config schema`: edit the docs of the settings instead. -->\n\
          # Settings of {program}\n\n\
          Layers, later ones win: defaults, the TOML file (`--config FILE` or `{prefix}_CONFIG`), the environment (`{prefix}__SECTION__KEY`), \
          arguments (`--set section.key=value`). `{program} config defaults` prints a file with all of them, \
-         `{program} config check` reads one and says what is wrong.\n"
+         `{program} config check` reads one and says what is wrong.\n\n{again}\n"
     );
     section(&mut page, "", schema)?;
     Ok(page)
@@ -191,8 +206,8 @@ mod tests {
             "node": { "type": ["string", "null"], "description": "One | two\nlines." },
             "tracers": { "additionalProperties": { "properties": { "window": { "type": "string", "format": "duration" } } } },
         } });
-        let page = config_page("galen-agent", "GALEN_AGENT", &schema).unwrap();
-        let body = page.split_once("wrong.\n").unwrap().1;
+        let page = config_page("galen-agent", "GALEN_AGENT", "Again.", &schema).unwrap();
+        let body = page.split_once("Again.\n").unwrap().1;
         assert_eq!(
             body,
             "\n| Key | Type | Default | |\n|---|---|---|---|\n| `node` | text or nothing |  | One \\| two lines. |\n\
