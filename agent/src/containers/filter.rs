@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, de, de::value::MapAccessDeseri
 use super::Qos;
 
 /// A rule as it is written: a table, or a text for its `cgroup`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule(Table);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,31 +24,34 @@ pub struct Rule(Table);
 struct Table {
     /// Regular expression that is found in the cgroup's path.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup: Option<String>,
-    /// Regular expression for the whole namespace; so are those that follow.
+    cgroup: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<String>,
+    namespace: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<String>,
+    pod: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    name: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<String>,
+    image: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    runtime: Option<String>,
+    runtime: Option<Pattern>,
     #[serde(skip_serializing_if = "Option::is_none")]
     qos: Option<Qos>,
     /// By label, a regular expression for its whole value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    labels: BTreeMap<String, String>,
+    labels: BTreeMap<String, Pattern>,
 }
+
+// It is read only if it is one, so that an error has its place.
+/// Regular expression for the whole text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct Pattern(String);
 
 /// What is wrong with a list of rules.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRule {
-    #[error("rule {number} of `{list}` names nothing that a container must have")]
-    Empty { list: &'static str, number: usize },
     #[error("`{field}` in rule {number} of `{list}` is a regular expression that is wrong: {source}")]
     Pattern {
         list: &'static str,
@@ -131,15 +134,11 @@ impl Compiled {
 
 fn compile(list: &'static str, rules: &[Rule]) -> Result<Vec<Compiled>, InvalidRule> {
     let compile = |(index, Rule(table)): (usize, &Rule)| {
-        let number = index + 1;
-        if *table == Table::default() {
-            return Err(InvalidRule::Empty { list, number });
-        }
         let regex = |field: &str, text: &str| {
-            Regex::new(text).map_err(|source| InvalidRule::Pattern { list, number, field: field.into(), source })
+            let invalid = |source| InvalidRule::Pattern { list, number: index + 1, field: field.into(), source };
+            Regex::new(text).map_err(invalid)
         };
-        // Closing the group that is put around it is no way out.
-        let whole = |field: &str, text: &str| regex(field, text).and_then(|_| regex(field, &format!("^(?:{text})$")));
+        let whole = |field: &str, Pattern(text): &Pattern| regex(field, &format!("^(?:{text})$"));
         let texts: [(_, _, Text); 5] = [
             ("namespace", &table.namespace, |facts| facts.namespace),
             ("pod", &table.pod, |facts| facts.pod),
@@ -150,7 +149,7 @@ fn compile(list: &'static str, rules: &[Rule]) -> Result<Vec<Compiled>, InvalidR
         let texts = texts.into_iter().filter_map(|(field, text, of)| Some((field, text.as_ref()?, of)));
         let labels = table.labels.iter();
         Ok(Compiled {
-            cgroup: table.cgroup.as_deref().map(|text| regex("cgroup", text)).transpose()?,
+            cgroup: table.cgroup.as_ref().map(|Pattern(text)| regex("cgroup", text)).transpose()?,
             texts: texts.map(|(field, text, of)| Ok((of, whole(field, text)?))).collect::<Result<_, _>>()?,
             qos: table.qos,
             labels: labels
@@ -159,6 +158,26 @@ fn compile(list: &'static str, rules: &[Rule]) -> Result<Vec<Compiled>, InvalidR
         })
     };
     rules.iter().enumerate().map(compile).collect()
+}
+
+impl Pattern {
+    fn new<E: de::Error>(text: &str) -> Result<Self, E> {
+        match Regex::new(text) {
+            Ok(_) => Ok(Self(text.into())),
+            Err(error) => {
+                // Its last line says what, the others show where.
+                let error = error.to_string();
+                let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                Err(de::Error::custom(format!("`{text}` is no regular expression: {why}")))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(deserializer)?)
+    }
 }
 
 impl<'de> Deserialize<'de> for Rule {
@@ -172,12 +191,17 @@ impl<'de> Deserialize<'de> for Rule {
                 f.write_str("a regular expression for the cgroup's path, or a table of what a container must have")
             }
 
-            fn visit_str<E>(self, cgroup: &str) -> Result<Rule, E> {
-                Ok(Rule(Table { cgroup: Some(cgroup.into()), ..Table::default() }))
+            fn visit_str<E: de::Error>(self, cgroup: &str) -> Result<Rule, E> {
+                Ok(Rule(Table { cgroup: Some(Pattern::new(cgroup)?), ..Table::default() }))
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
-                Table::deserialize(MapAccessDeserializer::new(map)).map(Rule)
+                match Table::deserialize(MapAccessDeserializer::new(map))? {
+                    nothing if nothing == Table::default() => {
+                        Err(de::Error::custom("the rule names nothing that a container must have"))
+                    }
+                    table => Ok(Rule(table)),
+                }
             }
         }
 
@@ -203,12 +227,16 @@ impl JsonSchema for Rule {
 mod tests {
     use super::*;
 
-    fn rules(toml: &str) -> Vec<Rule> {
+    fn read(toml: &str) -> Result<Vec<Rule>, toml::de::Error> {
         #[derive(Deserialize)]
         struct List {
             rules: Vec<Rule>,
         }
-        toml::from_str::<List>(&format!("rules = {toml}")).unwrap().rules
+        toml::from_str::<List>(&format!("rules = {toml}")).map(|list| list.rules)
+    }
+
+    fn rules(toml: &str) -> Vec<Rule> {
+        read(toml).unwrap()
     }
 
     fn filter(include: &str, exclude: &str) -> Filter {
@@ -267,12 +295,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        let error = |list: &str| Filter::new(&[], &rules(list)).unwrap_err().to_string();
-        assert!(error("['a', { name = '(' }]").starts_with("`name` in rule 2 of `exclude` is a regular expression"));
-        assert!(error("[{ labels = { app = '[' } }]").starts_with("`labels.app` in rule 1 of `exclude`"));
-        assert_eq!(error("[{}]"), "rule 1 of `exclude` names nothing that a container must have");
-        // Closing the group that is put around it is no way out.
-        assert!(error("[{ name = 'a)|(b' }]").contains("`name`"));
+    fn a_rule_that_is_wrong_is_not_read() {
+        let cases = [
+            ("['a', '(']", "`(` is no regular expression: unclosed group"),
+            ("[{ labels = { app = '[' } }]", "`[` is no regular expression: unclosed character class"),
+            // Closing the group that is put around it is no way out.
+            ("[{ name = 'a)|(b' }]", "`a)|(b` is no regular expression: unopened group"),
+            ("[{}]", "the rule names nothing that a container must have"),
+            ("[{ nmae = 'x' }]", "unknown field `nmae`"),
+            ("[{ qos = 'Best' }]", "unknown variant `Best`, expected one of `Guaranteed`, `Burstable`, `BestEffort`"),
+        ];
+        for (text, error) in cases {
+            let read = read(text).unwrap_err();
+            assert!(read.message().starts_with(error), "{text}: {read}");
+        }
     }
 }
