@@ -12,12 +12,14 @@
 //! Other programs may add tracers: a [`TracerSet`] of their own, and [`run`] with it.
 
 pub mod budget;
+mod burst;
 pub mod cgroup;
 pub mod clock;
 pub mod config;
 pub mod containers;
 pub mod control;
 pub mod figures;
+pub mod flight;
 pub mod host;
 pub mod meminfo;
 pub mod recorder;
@@ -46,10 +48,11 @@ use crate::{
     containers::Containers,
     control::Control,
     figures::Registry,
+    flight::Flight,
     host::Environment,
     recorder::{Files, Recorder},
     ticker::Ticker,
-    tracer::{Context, Crew, Demands, Status, Statuses},
+    tracer::{Context, Crew, Demands, Loader, Status, Statuses},
     uplink::{Node, Uplink},
 };
 
@@ -82,6 +85,7 @@ pub struct Agent {
     recorder: Recorder,
     statuses: Statuses,
     ticker: Ticker,
+    flight: Flight,
     metrics: Registry,
     shutdown_deadline: Duration,
     control: Control,
@@ -143,7 +147,10 @@ impl Agent {
         let (budget, answer) =
             Budget::new(bounds, short, clock.clone(), &metrics, tracers.token()).map_err(Error::Metrics)?;
         spawn(&tracers, "budget", answer);
-        let loading = Arc::default();
+        let loader = Loader::default();
+        let (flight, keep_up) =
+            Flight::new(&settings.config.profiler, &environment, loader.clone(), ticker.clone(), tracers.token());
+        spawn(&tracers, "flight recorder", keep_up);
         let mut statuses = Vec::new();
         let mut crew = Crew::new(metrics.clone());
         for section in settings.config.tracers.iter() {
@@ -153,13 +160,14 @@ impl Agent {
                 clock: clock.clone(),
                 environment: Arc::clone(&environment),
                 containers: containers.clone(),
+                flight: flight.clone(),
                 ticker: ticker.clone(),
                 budget: budget.clone(),
                 recorder: recorder.clone(),
                 status,
                 demands: Demands::new(),
                 supervisor: tracers.clone(),
-                loading: Arc::clone(&loading),
+                loader: loader.clone(),
             };
             crew.add(section, context).await?;
         }
@@ -190,6 +198,7 @@ impl Agent {
             recorder,
             statuses,
             ticker,
+            flight,
             metrics,
             shutdown_deadline,
             control,
@@ -221,6 +230,11 @@ impl Agent {
     /// The tick that the tracers share.
     pub fn ticker(&self) -> Ticker {
         self.ticker.clone()
+    }
+
+    /// CPU profiles, and the flight recorder.
+    pub fn flight(&self) -> &Flight {
+        &self.flight
     }
 
     /// All figures.

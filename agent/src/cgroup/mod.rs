@@ -12,6 +12,7 @@ mod capacity;
 mod hierarchy;
 mod memory;
 mod memory_use;
+mod names;
 mod tree;
 mod usage;
 
@@ -19,6 +20,7 @@ pub use capacity::{Capacity, parse_cpu_list};
 pub use hierarchy::{Hierarchies, Version};
 pub use memory::MemoryCounters;
 pub use memory_use::{MemoryCurrent, MemoryMeter, MemoryUse, memory_limit};
+pub use names::Names;
 pub use tree::{Change, Tree};
 pub use usage::{Meter, Usage};
 

@@ -14,6 +14,7 @@ use crate::{
     budget::{Budget, Grant},
     clock::{Clock, Moment},
     containers::{Containers, Filter},
+    flight::Flight,
     host::Environment,
     recorder::{self, Record, Recorder},
     ticker::Ticker,
@@ -25,14 +26,44 @@ pub struct Context {
     pub clock: Clock,
     pub environment: Arc<Environment>,
     pub containers: Containers,
+    pub flight: Flight,
     pub(crate) ticker: Ticker,
     pub(crate) budget: Budget,
     pub(crate) recorder: Recorder,
     pub(crate) status: Arc<Status>,
     pub(crate) demands: Demands,
     pub(crate) supervisor: Supervisor,
-    /// Held while the kernel's types are in memory: they are large, so tracers load one after another.
-    pub(crate) loading: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) loader: Loader,
+}
+
+/// Loads BPF programs, one after another: the kernel's types are in memory meanwhile, and they are large. Clones take
+/// turns.
+#[derive(Clone, Default)]
+pub(crate) struct Loader {
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Loader {
+    /// On a thread for it.
+    pub(crate) async fn with_kernel<T: Send + 'static>(
+        &self,
+        load: impl FnOnce(&Kernel) -> T + Send + 'static,
+    ) -> Result<T, galen_bpf::Error> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let load = move || {
+            let _turn = turn;
+            Kernel::open().map(|kernel| load(&kernel))
+        };
+        match tokio::task::spawn_blocking(load).await {
+            Ok(loaded) => loaded,
+            Err(ended) => match ended.try_into_panic() {
+                // It becomes the panic of the run that asked.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down, and the run with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
 }
 
 impl Context {
@@ -83,25 +114,24 @@ impl Context {
         self.status.set_support(Support::Degraded(why));
     }
 
+    /// Tells the tracer's support if profiles cannot be had, or not all of them: `what` goes on without.
+    pub(crate) async fn tell_flight_support(&self, what: &str) {
+        match self.flight.sampler().await {
+            Err(why) => self.degraded(format!("{what} without a CPU profile: {why}")),
+            Ok(sampler) => {
+                if let galen_bpf::Support::Degraded(why) = sampler.support() {
+                    self.degraded(why);
+                }
+            }
+        }
+    }
+
     /// Has `load` load BPF programs, on a thread for it, and gives back the memory that it took.
     pub async fn with_kernel<T: Send + 'static>(
         &self,
         load: impl FnOnce(&Kernel) -> T + Send + 'static,
     ) -> Result<T, galen_bpf::Error> {
-        let turn = Arc::clone(&self.loading).lock_owned().await;
-        let load = move || {
-            let _turn = turn;
-            Kernel::open().map(|kernel| load(&kernel))
-        };
-        match tokio::task::spawn_blocking(load).await {
-            Ok(loaded) => loaded,
-            Err(ended) => match ended.try_into_panic() {
-                // It becomes the panic of the run that asked.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The runtime is going down, and the run with it.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        self.loader.with_kernel(load).await
     }
 
     /// Asks whether a capture may be taken now. The trigger is told whatever the answer is; what is reduced is counted

@@ -31,6 +31,7 @@ pub use factory::{Factory, TracerSet};
 pub use settings::{Percent, RawSettings, Section, Sections};
 pub use status::{Status, Statuses};
 
+pub(crate) use context::Loader;
 pub(crate) use crew::Crew;
 
 use run::supervise;

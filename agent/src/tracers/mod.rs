@@ -1,6 +1,7 @@
 //! The tracers that the agent ships: a folder each, and a line each in [`Shipped`].
 
 pub mod cpuidle;
+pub mod cpusys;
 pub mod dload;
 pub mod iotracer;
 pub mod memburst;
@@ -16,6 +17,7 @@ impl TracerSet for Shipped {
     fn factories() -> Vec<Factory> {
         vec![
             Factory::of::<cpuidle::CpuIdle>(),
+            Factory::of::<cpusys::CpuSys>(),
             Factory::of::<dload::Dload>(),
             Factory::of::<iotracer::IoTracer>(),
             Factory::of::<memburst::MemBurst>(),

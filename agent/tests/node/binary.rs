@@ -105,7 +105,7 @@ fn without_btf_tracefs_and_bpffs_it_says_each_in_a_line_and_goes_on() {
 fn tracers_are_listed_and_the_default_settings_are_right() {
     let listed = Command::new(AGENT).arg("tracers").output().unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();
-    for tracer in ["cpuidle", "dload", "iotracer", "memburst", "oom"] {
+    for tracer in ["cpuidle", "cpusys", "dload", "iotracer", "memburst", "oom"] {
         assert!(text.lines().any(|line| line.starts_with(tracer) && line.contains("enabled")), "{text}");
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 use galen_agent::{cgroup::Version, tracers::Shipped};
 use galen_proto::v1::{Event, EventKind};
 
-use crate::support::{Cgroup, TestAgent, agent_that_has_looked, cpu_roots, data};
+use crate::support::{Cgroup, TestAgent, agent_that_has_looked, cpu_roots, data, workload};
 
 /// Low thresholds, because other tests want the same CPUs; only the cgroups of one test.
 async fn agent(include: &str, more: &[(&str, &str)]) -> TestAgent {
@@ -12,6 +12,7 @@ async fn agent(include: &str, more: &[(&str, &str)]) -> TestAgent {
         ("tracers.cpuidle.user_threshold", "4"),
         ("tracers.cpuidle.delta_user_threshold", "3"),
         ("tracers.cpuidle.include", include_setting.as_str()),
+        ("tracers.cpusys.enabled", "false"),
         ("tracers.memburst.enabled", "false"),
         ("tracers.iotracer.enabled", "false"),
         ("tracers.oom.enabled", "false"),
@@ -34,7 +35,9 @@ async fn is_caught(agent: &TestAgent, cgroup: &str) -> (Event, Event) {
     assert_eq!(data(&trigger)["rules"][0], "user", "{}", trigger.summary);
     assert!(data(&trigger)["user_percent"].as_f64() > data(&trigger)["user_percent_threshold"].as_f64());
     assert!(data(&capture)["samples"].as_u64() > Some(0), "{}", capture.summary);
-    assert_eq!(capture.attachments[0].name, "cpu.pb.gz");
+    let names: Vec<_> = capture.attachments.iter().map(|attachment| attachment.name.as_str()).collect();
+    assert_eq!(names, ["after.pb.gz", "before.pb.gz"]);
+    assert!(data(&trigger)["recent"].as_array().is_some_and(|ticks| !ticks.is_empty()), "{:?}", data(&trigger));
     (trigger, capture)
 }
 
@@ -117,7 +120,7 @@ async fn every_cgroup_that_bursts_is_told_and_what_finds_no_room_is_counted() {
     let more = [
         ("tracers.cpuidle.run_tracing_tool_timeout", "30s"),
         ("tracers.cpuidle.user_threshold", "80"),
-        ("tracers.cpuidle.max_concurrent_captures", "2"),
+        ("budget.max_concurrent_captures", "2"),
     ];
     let test = agent("many", &more).await;
     let names = ["many/a", "many/b", "many/c"];
@@ -143,4 +146,18 @@ async fn every_cgroup_that_bursts_is_told_and_what_finds_no_room_is_counted() {
     let text = std::fs::read_to_string(dir.path().join("records/cpuidle/records.jsonl")).unwrap();
     let cut = text.lines().filter(|line| line.contains("\"cut_short\":true")).count();
     assert_eq!(cut, 2);
+}
+
+#[tokio::test]
+async fn what_burst_before_the_trigger_is_first_in_before_also_when_its_process_is_gone() {
+    let test = agent("past", &[]).await;
+    let Some(cgroup) = create(Version::V1, "past") else { return };
+    let spinning = cgroup.start(&format!("exec {} spin", workload().display()));
+    test.kind_in(EventKind::Trigger, &cgroup.path).await;
+    drop(spinning);
+    let capture = test.kind_in(EventKind::Capture, &cgroup.path).await;
+    let before = &data(&capture)["before"];
+    assert_eq!(before["hottest_functions"][0]["name"], "galen_hot_loop", "{before:#}");
+    assert!(before["duration_seconds"].as_f64() > Some(1.0), "{before:#}");
+    assert!(capture.summary.contains("galen_hot_loop"), "{}", capture.summary);
 }

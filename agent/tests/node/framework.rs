@@ -205,9 +205,10 @@ fn a_wrong_setting_is_refused_with_its_file_line_key_and_the_nearest_right_one()
         "3: `tracers.cpuidle.user_threshold`: -3 is not a percentage: it must be 0 or more"
     );
     assert_eq!(
-        refused("[tracers.cpuidle]\nfrequency = 0\n"),
-        "1: `tracers.cpuidle`: `frequency` is 0: it must be from 1 to 10000"
+        refused("[tracers.cpuidle]\nmax_cgroups = 0\n"),
+        "1: `tracers.cpuidle`: `max_cgroups` is 0: it must be from 1 to 1048576"
     );
+    assert_eq!(refused("[profiler]\nfrequency = 0\n"), "`profiler.frequency` is 0: it must be from 1 to 10000");
     assert_eq!(
         refused("[aggregator]\nendpoint = 'http://10.0.0.1:7400'\n").split(':').next(),
         Some("`aggregator.endpoint`")

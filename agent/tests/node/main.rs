@@ -5,6 +5,7 @@
 mod binary;
 mod containerd;
 mod cpuidle;
+mod cpusys;
 mod daemon;
 #[path = "../../../bpf-programs/tests/support/mod.rs"]
 mod disks;

@@ -235,3 +235,19 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
         let _ = kill_process(pid, signal);
     }
 }
+
+/// A program whose functions have names and frame pointers.
+pub(crate) fn workload() -> &'static Path {
+    static BUILT: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("profile/tests/workload.c");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("workload");
+        // Another run of the tests may be at it.
+        let unfinished = program.with_extension(std::process::id().to_string());
+        let built =
+            Command::new("cc").args(["-O0", "-fno-omit-frame-pointer", "-o"]).arg(&unfinished).arg(source).status();
+        assert!(built.is_ok_and(|status| status.success()), "cannot compile workload.c with cc");
+        fs::rename(unfinished, &program).unwrap();
+        program
+    });
+    &BUILT
+}

@@ -1,21 +1,20 @@
-//! One run: the trigger at once, the profile when it is complete.
+//! One run: the trigger at once, the profiles when they are complete.
 
-use galen_profile::{Cancel, Profile, Request, Sampler, Target};
-use galen_proto::{
-    PPROF_MEDIA_TYPE,
-    v1::{Attachment, Container, EventKind, LossReason, Severity},
-};
-use tokio::sync::OwnedSemaphorePermit;
+use std::sync::Arc;
+
+use galen_proto::v1::{Container, EventKind, Severity};
+use parking_lot::Mutex;
 
 use super::{
-    report::{Capture, Trigger, capture_summary, explanation, trigger_summary},
+    report::{Trigger, explanation, trigger_summary},
     settings::Settings,
     watch::Burst,
 };
 use crate::{
     clock::Moment,
+    flight::{Begun, Captured, Running},
     recorder::{Record, RunId},
-    tracer::{BoxError, Context},
+    tracer::{BoxError, Context, Cooldown},
 };
 
 pub(super) struct Run {
@@ -23,30 +22,30 @@ pub(super) struct Run {
     pub observed: Moment,
     pub settings: Settings,
     pub context: Context,
+    /// The cgroup is in it for as long as nothing was captured.
+    pub left_alone: Arc<Mutex<Cooldown<String>>>,
 }
 
 impl Run {
-    /// Records the trigger, and with a permit the capture, or else why there is none.
-    pub(super) async fn tell(self, permit: Result<(Sampler, OwnedSemaphorePermit), String>) -> Result<(), BoxError> {
+    /// Records the trigger, and the capture, or else why there is none.
+    pub(super) async fn tell(self) -> Result<(), BoxError> {
         let run = RunId::new();
-        // The cgroup may be gone in a moment, so its id is looked up, and the profile begun, before anybody is asked.
-        let (permit, no_capture) = match permit {
-            Err(why) => (None, Some(why)),
-            Ok((sampler, permit)) => match self.start(sampler) {
-                Ok(profile) => (Some((profile, permit)), None),
-                Err(error) => (None, Some(galen_runtime::Chain(&*error).to_string())),
-            },
-        };
+        // The profile is begun before anybody is asked whose cgroup it is.
+        let scope = self.burst.target.into();
+        let begun = Running::begin(&self.context, scope, self.settings.capture, self.burst.verdict.score).await?;
+        if matches!(begun, Begun::Running(_)) {
+            self.left_alone.lock().insert(self.burst.path.clone(), self.observed, self.settings.cooldown);
+        }
         let container = self.context.containers.resolve(&self.burst.path).await;
-        self.trigger(run, container.clone(), no_capture)?;
-        let Some((profile, _room)) = permit else { return Ok(()) };
-        let profile = profile.await??;
+        self.trigger(run, container.clone(), &begun)?;
+        let Begun::Running(running) = begun else { return Ok(()) };
+        let captured = running.end(&self.context).await?;
         // A description may have come meanwhile.
         let container = self.context.containers.known(&container.cgroup);
-        self.captured(run, container, profile)
+        self.captured(run, container, captured)
     }
 
-    fn trigger(&self, run: RunId, container: Container, no_capture: Option<String>) -> Result<(), BoxError> {
+    fn trigger(&self, run: RunId, container: Container, begun: &Begun) -> Result<(), BoxError> {
         let window = self.settings.window.as_secs_f64();
         self.context.record(Record {
             run,
@@ -56,52 +55,23 @@ impl Run {
             explanation: explanation(&self.burst, &self.settings.thresholds, window),
             container: Some(container),
             observed: self.observed,
-            data: Trigger::new(&self.burst, &self.settings.thresholds, window, no_capture),
+            data: Trigger::new(&self.burst, &self.settings.thresholds, window, begun.told()),
             attachments: Vec::new(),
         })?;
         Ok(())
     }
 
-    /// The profile, being taken on a thread of its own until it is complete or the agent stops.
-    fn start(
-        &self,
-        sampler: Sampler,
-    ) -> Result<impl Future<Output = Result<Result<Profile, galen_profile::Error>, BoxError>>, BoxError> {
-        let target = Target::from_path(&self.burst.directory)?;
-        let request = Request { scope: target.into(), duration: self.settings.capture };
-        let cancel = Cancel::new()?;
-        let (on_thread, stopping) = (cancel.clone(), self.context.stopping());
-        let mut profile = tokio::task::spawn_blocking(move || sampler.capture(&request, &on_thread));
-        Ok(async move {
-            tokio::select! {
-                profile = &mut profile => return Ok(profile?),
-                () = stopping.cancelled() => cancel.cancel(),
-            }
-            Ok(profile.await?)
-        })
-    }
-
-    fn captured(&self, run: RunId, container: Container, profile: Profile) -> Result<(), BoxError> {
-        let lost = &profile.summary.lost;
-        self.context.count_loss(LossReason::RingFull, lost.ring_full);
-        self.context.count_loss(LossReason::MapFull, lost.table_full);
-        self.context.count_loss(LossReason::BadRecord, lost.bad_record);
-        let cut_short = profile.summary.lasted < self.settings.capture;
+    fn captured(&self, run: RunId, container: Container, captured: Captured) -> Result<(), BoxError> {
         self.context.record(Record {
             run,
             kind: EventKind::Capture,
             severity: Severity::Warning,
-            summary: capture_summary(&profile, &container.name),
+            summary: captured.summary(&container.name),
             explanation: String::new(),
             container: Some(container),
             observed: self.context.clock.now(),
-            data: Capture::new(&profile.summary, cut_short),
-            attachments: vec![Attachment {
-                name: "cpu.pb.gz".into(),
-                media_type: PPROF_MEDIA_TYPE.into(),
-                encoding: "gzip".into(),
-                content: profile.pprof,
-            }],
+            data: captured.data(),
+            attachments: captured.attachments(),
         })?;
         Ok(())
     }

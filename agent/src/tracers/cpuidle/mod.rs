@@ -1,23 +1,20 @@
 //! `cpuidle`: bursts of CPU usage in a container, a systemd unit or a plain cgroup, and what ran.
 //!
 //! Each second every watched cgroup is judged over a sliding window. Every one that meets a rule is told at once, by a
-//! trigger with the values and the thresholds; as many as there is room for, the highest score first, are profiled for
-//! the seconds that follow, while detection goes on. A cgroup that was captured is left alone for a while. Without BPF
-//! the triggers remain.
+//! trigger with the values and the thresholds; as many as the budget allows, the highest score first, are profiled: the
+//! seconds before from the flight recorder, the seconds that follow while detection goes on. A cgroup that was captured
+//! is left alone for a while. Without BPF the triggers remain.
 
 mod blame;
 mod capture;
 mod report;
-mod rule;
 mod settings;
 mod watch;
-mod window;
 
 use std::{sync::Arc, time::Duration};
 
-use galen_profile::Sampler;
-use galen_proto::v1::{LossReason, SuppressionReason};
-use tokio::sync::Semaphore;
+use galen_proto::v1::SuppressionReason;
+use parking_lot::Mutex;
 
 pub use settings::{Invalid, Raw, Settings};
 
@@ -53,62 +50,30 @@ impl Tracer for CpuIdle {
     }
 
     async fn run(self, mut context: Context) -> Result<Outcome, BoxError> {
-        let sampler = self.sampler(&context).await;
+        context.tell_flight_support("bursts are told").await;
         let mut watch = Watch::new(self.settings.clone(), Arc::clone(&context.environment), context.containers.clone());
-        let mut left_alone = Cooldown::default();
-        let room = Arc::new(Semaphore::new(self.settings.max_concurrent_captures));
+        let left_alone = Arc::new(Mutex::new(Cooldown::default()));
+        // Without a profile it is worth another try once this burst must be over.
+        let pause = self.settings.capture.max(self.settings.window * 2);
         loop {
             let now = context.tick().await;
             let bursts = watch.tick(now.boot);
             context.evaluated(watch.highest(), self.settings.thresholds.total.level);
             for burst in bursts {
-                if left_alone.contains(burst.path.as_str(), now) {
+                if left_alone.lock().contains(burst.path.as_str(), now) {
                     context.suppressed(SuppressionReason::Cooldown);
                     continue;
                 }
-                let permit = match &sampler {
-                    None => {
-                        context.suppressed(SuppressionReason::Unsupported);
-                        Err("no BPF program could be loaded".to_owned())
-                    }
-                    Some(sampler) => match Arc::clone(&room).try_acquire_owned() {
-                        Ok(permit) => Ok((sampler.clone(), permit)),
-                        Err(_) => {
-                            context.suppressed(SuppressionReason::Budget);
-                            context.count_loss(LossReason::CaptureLimit, 1);
-                            Err(format!("{} captures were running", self.settings.max_concurrent_captures))
-                        }
-                    },
+                left_alone.lock().insert(burst.path.clone(), now, pause);
+                let run = Run {
+                    burst,
+                    observed: now,
+                    settings: self.settings.clone(),
+                    context: context.clone(),
+                    left_alone: Arc::clone(&left_alone),
                 };
-                // Without a profile it is worth another try once this burst must be over.
-                let missed = sampler.is_some() && permit.is_err();
-                let pause =
-                    if missed { self.settings.capture.max(self.settings.window * 2) } else { self.settings.cooldown };
-                left_alone.insert(burst.path.clone(), now, pause);
-                let run = Run { burst, observed: now, settings: self.settings.clone(), context: context.clone() };
-                context.spawn(run.tell(permit));
+                context.spawn(run.tell());
             }
         }
     }
-}
-
-impl CpuIdle {
-    /// The loaded program; without it the tracer goes on, degraded.
-    async fn sampler(&self, context: &Context) -> Option<Sampler> {
-        if context.environment.without_bpf().is_some() {
-            return None;
-        }
-        let settings = galen_profile::Settings { hertz: self.settings.hertz, ring_bytes: None, history: false };
-        let loaded = context.with_kernel(move |kernel| Sampler::load(kernel, &settings)).await;
-        match loaded {
-            Ok(Ok(sampler)) => return Some(sampler),
-            Ok(Err(error)) => context.degraded(format!("bursts are told without a CPU profile: {}", chain(&error))),
-            Err(error) => context.degraded(format!("bursts are told without a CPU profile: {}", error.reason())),
-        }
-        None
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    galen_runtime::Chain(error).to_string()
 }

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use galen_bpf::cpu_profile::SLOTS;
 use galen_runtime::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Threshold, Thresholds};
 use crate::{
+    burst::{Threshold, Thresholds},
     containers::{Filter, InvalidRule, Rule},
     ticker::TICK,
     tracer::{Percent, RawSettings},
 };
 
-/// CPU bursts of containers, services and plain cgroups, with a CPU profile of the seconds after.
+/// CPU bursts of containers, services and plain cgroups, with CPU profiles of the seconds before and after.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raw {
@@ -38,10 +37,6 @@ pub struct Raw {
     pub interval_tracing: Span,
     /// How long a capture takes.
     pub run_tracing_tool_timeout: Span,
-    /// Samples a second and CPU.
-    pub frequency: u32,
-    /// Captures that may run at one time. A burst that finds no room is told and counted without its profile.
-    pub max_concurrent_captures: usize,
     /// Cgroups that are watched at most.
     pub max_cgroups: usize,
     /// Rules for containers: if there are any, only those that match one are watched.
@@ -63,8 +58,6 @@ impl Default for Raw {
             delta_usage_threshold: Percent::new(55),
             interval_tracing: Span::from_secs(1800),
             run_tracing_tool_timeout: Span::from_secs(10),
-            frequency: 99,
-            max_concurrent_captures: 4,
             max_cgroups: 4096,
             include: Vec::new(),
             exclude: Vec::new(),
@@ -85,8 +78,6 @@ pub struct Settings {
     pub(super) thresholds: Thresholds,
     pub(super) cooldown: Duration,
     pub(super) capture: Duration,
-    pub(super) hertz: u32,
-    pub(super) max_concurrent_captures: usize,
     pub(super) max_cgroups: usize,
     pub(super) filter: Filter,
 }
@@ -108,8 +99,6 @@ impl TryFrom<Raw> for Settings {
         const HOUR: Span = Span::from_secs(3600);
         within("window", raw.window, Span(TICK * 2), HOUR)?;
         within("run_tracing_tool_timeout", raw.run_tracing_tool_timeout, Span::from_secs(1), HOUR)?;
-        within("frequency", raw.frequency, 1, 10_000)?;
-        within("max_concurrent_captures", raw.max_concurrent_captures, 1, SLOTS)?;
         within("max_cgroups", raw.max_cgroups, 1, 1 << 20)?;
         Ok(Self {
             window: raw.window.0,
@@ -120,8 +109,6 @@ impl TryFrom<Raw> for Settings {
             },
             cooldown: raw.interval_tracing.0,
             capture: raw.run_tracing_tool_timeout.0,
-            hertz: raw.frequency,
-            max_concurrent_captures: raw.max_concurrent_captures,
             max_cgroups: raw.max_cgroups,
             filter: Filter::new(&raw.include, &raw.exclude)?,
         })
@@ -148,8 +135,7 @@ mod tests {
     fn a_value_out_of_range_is_refused_by_its_key() {
         let cases = [
             (Raw { window: Span::from_secs(1), ..Raw::default() }, "`window` is 1s"),
-            (Raw { frequency: 0, ..Raw::default() }, "`frequency` is 0"),
-            (Raw { max_concurrent_captures: 0, ..Raw::default() }, "`max_concurrent_captures` is 0"),
+            (Raw { max_cgroups: 0, ..Raw::default() }, "`max_cgroups` is 0"),
         ];
         for (raw, text) in cases {
             let error = Settings::try_from(raw).unwrap_err().to_string();

@@ -12,14 +12,15 @@ use std::{
     time::Duration,
 };
 
+use galen_profile::{Hierarchy, Target};
+
 use super::{
     blame::{Suspect, blame},
-    rule::{Reading, Verdict, judge},
     settings::Settings,
-    window::History,
 };
 use crate::{
-    cgroup::{Capacity, Change, Meter, Tree, Version, directory},
+    burst::{History, Reading, Tick, Verdict, judge},
+    cgroup::{Capacity, Change, Hierarchies, Meter, Tree, Version, directory},
     containers::{Class, Containers},
     host::Environment,
 };
@@ -34,12 +35,14 @@ const BUSY: f64 = 0.01;
 #[derive(Debug, Clone)]
 pub(super) struct Burst {
     pub path: String,
-    pub directory: PathBuf,
+    pub target: Target,
     pub version: Version,
     pub capacity: Capacity,
     pub cpus: f64,
     pub reading: Reading,
     pub verdict: Verdict,
+    /// What it was judged by, oldest first.
+    pub recent: Vec<Tick>,
 }
 
 impl Suspect for Burst {
@@ -76,6 +79,7 @@ struct Watched {
 }
 
 struct Candidate {
+    id: u64,
     meter: Meter,
     history: History,
     capacity: Option<(Duration, Capacity)>,
@@ -129,7 +133,7 @@ impl Watch {
                 Change::Removed { path, .. } => {
                     watched.candidates.remove(&path);
                 }
-                Change::Added { path, absent_at, .. } => {
+                Change::Added { path, absent_at, id } => {
                     let candidate = match self.containers.classify(&path) {
                         Class::Group => false,
                         Class::Owned { cgroup } => cgroup == path,
@@ -143,7 +147,9 @@ impl Watch {
                             self.containers.prefetch(&path);
                             let history = History::new(self.settings.window, absent_at);
                             let new_until = now + self.settings.window * 3;
-                            watched.candidates.insert(path, Candidate { meter, history, capacity: None, new_until });
+                            watched
+                                .candidates
+                                .insert(path, Candidate { id, meter, history, capacity: None, new_until });
                         }
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => {
@@ -157,7 +163,8 @@ impl Watch {
     }
 
     fn sample(&mut self, index: usize, now: Duration) -> Vec<Burst> {
-        let Watched { version, root, candidates, .. } = &mut self.trees[index];
+        let Watched { version, candidates, .. } = &mut self.trees[index];
+        let hierarchy = hierarchy(&self.environment.hierarchies, *version);
         let (version, environment, thresholds) = (*version, &self.environment, &self.settings.thresholds);
         let highest = &mut self.highest;
         let mut bursts = Vec::new();
@@ -181,8 +188,9 @@ impl Watch {
             let Some(reading) = candidate.history.reading(capacity) else { return true };
             *highest = highest.max(reading.now.total);
             if let Some(verdict) = judge(thresholds, &reading) {
-                let directory = directory(root, path);
-                bursts.push(Burst { path: path.clone(), directory, version, capacity, cpus, reading, verdict });
+                let target = Target { cgroup: candidate.id, hierarchy };
+                let recent = candidate.history.ticks(capacity);
+                bursts.push(Burst { path: path.clone(), target, version, capacity, cpus, reading, verdict, recent });
             }
             true
         });
@@ -196,5 +204,14 @@ impl Watch {
             self.told_skipped = true;
             tracing::warn!(skipped, max_cgroups = self.settings.max_cgroups, "not every cgroup is watched");
         }
+    }
+}
+
+/// As samples tell cgroups apart.
+fn hierarchy(mounted: &Hierarchies, version: Version) -> Hierarchy {
+    match version {
+        Version::V2 => Hierarchy::Unified,
+        Version::V1 if mounted.cpu == mounted.cpuacct => Hierarchy::Cpu,
+        Version::V1 => Hierarchy::Cpuacct,
     }
 }

@@ -1,4 +1,4 @@
-//! The last two windows of one cgroup's CPU time.
+//! The last two windows of the CPU time of one cgroup, or of the machine.
 //!
 //! Counters are sampled about once a second; between samples usage is taken as even, so that a window is exactly as
 //! long as it is set to, however late a tick came. A cgroup that was born while it was watched used nothing before. One
@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::Serialize;
+
 use super::rule::{Percentages, Reading};
 use crate::cgroup::{Capacity, Usage};
 
@@ -14,12 +16,21 @@ use crate::cgroup::{Capacity, Usage};
 const LEAST_BEFORE: Duration = Duration::from_millis(900);
 
 #[derive(Debug)]
-pub(super) struct History {
+pub(crate) struct History {
     window: Duration,
     /// Oldest first, by time.
     samples: VecDeque<(Duration, Usage)>,
     /// Whether usage before the oldest sample was zero.
     from_birth: bool,
+}
+
+/// Usage from one tick to the next, as events tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Tick {
+    /// From the newest sample to the end of this.
+    seconds_ago: f64,
+    user_percent: f64,
+    system_percent: f64,
 }
 
 /// CPUs used.
@@ -31,13 +42,13 @@ struct Rate {
 
 impl History {
     /// `absent_at`: when the cgroup was last known not to exist.
-    pub(super) fn new(window: Duration, absent_at: Option<Duration>) -> Self {
+    pub(crate) fn new(window: Duration, absent_at: Option<Duration>) -> Self {
         let birth = absent_at.map(|time| (time, Usage::default()));
         Self { window, samples: birth.into_iter().collect(), from_birth: absent_at.is_some() }
     }
 
     /// Takes a sample; `now` is later than that of any before.
-    pub(super) fn push(&mut self, now: Duration, usage: Usage) {
+    pub(crate) fn push(&mut self, now: Duration, usage: Usage) {
         if let Some((last_time, last)) = self.samples.back() {
             if usage.user < last.user || usage.system < last.system {
                 self.samples.clear();
@@ -56,7 +67,7 @@ impl History {
     }
 
     /// CPUs used in the window that ends with the newest sample, as far as it is known.
-    pub(super) fn cpus(&self) -> f64 {
+    pub(crate) fn cpus(&self) -> f64 {
         let Some((now, _)) = self.samples.back() else { return 0.0 };
         let start = now.saturating_sub(self.window);
         let start = self.samples.front().map_or(start, |(oldest, _)| start.max(*oldest));
@@ -64,7 +75,37 @@ impl History {
     }
 
     /// In percent of the capacity; `None` until enough is known.
-    pub(super) fn reading(&self, capacity: Capacity) -> Option<Reading> {
+    pub(crate) fn reading(&self, capacity: Capacity) -> Option<Reading> {
+        self.read(|rate| rate.percent_of(capacity))
+    }
+
+    /// As [`reading`](Self::reading), in percent of all that was counted.
+    pub(crate) fn shares(&self) -> Option<Reading> {
+        self.read(Rate::percent_of_all)
+    }
+
+    /// Usage between one sample and the next, in percent of the capacity, oldest first.
+    pub(crate) fn ticks(&self, capacity: Capacity) -> Vec<Tick> {
+        self.each(|rate| rate.percent_of(capacity))
+    }
+
+    /// As [`ticks`](Self::ticks), in percent of all that was counted.
+    pub(crate) fn tick_shares(&self) -> Vec<Tick> {
+        self.each(Rate::percent_of_all)
+    }
+
+    fn each(&self, percent: impl Fn(Rate) -> Percentages) -> Vec<Tick> {
+        let Some((now, _)) = self.samples.back() else { return Vec::new() };
+        let ticks = self.samples.iter().zip(self.samples.iter().skip(1)).filter_map(|((from, _), (to, _))| {
+            let used = percent(self.rate(*from, *to)?);
+            let round = |value: f64| (value * 100.0).round() / 100.0;
+            let ago = now.saturating_sub(*to).as_secs_f64();
+            Some(Tick { seconds_ago: round(ago), user_percent: round(used.user), system_percent: round(used.system) })
+        });
+        ticks.collect()
+    }
+
+    fn read(&self, percent: impl Fn(Rate) -> Percentages) -> Option<Reading> {
         let (now, _) = *self.samples.back()?;
         let middle = now.checked_sub(self.window)?;
         let mut start = middle.saturating_sub(self.window);
@@ -74,8 +115,8 @@ impl History {
                 return None;
             }
         }
-        let current = self.rate(middle, now)?.percent_of(capacity);
-        let previous = self.rate(start, middle)?.percent_of(capacity);
+        let current = percent(self.rate(middle, now)?);
+        let previous = percent(self.rate(start, middle)?);
         let delta = Percentages {
             user: current.user - previous.user,
             system: current.system - previous.system,
@@ -109,6 +150,12 @@ impl History {
 }
 
 impl Rate {
+    fn percent_of_all(self) -> Percentages {
+        let all = self.user + self.system;
+        let percent = |part: f64| if all > 0.0 { 100.0 * part / all } else { 0.0 };
+        Percentages { user: percent(self.user), system: percent(self.system), total: percent(all) }
+    }
+
     fn percent_of(self, capacity: Capacity) -> Percentages {
         let percent = |cpus: f64| 100.0 * cpus / capacity.cpus();
         Percentages { user: percent(self.user), system: percent(self.system), total: percent(self.user + self.system) }

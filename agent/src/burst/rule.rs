@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// CPU usage in percent of the capacity.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Percentages {
+pub(crate) struct Percentages {
     pub user: f64,
     pub system: f64,
     pub total: f64,
@@ -16,28 +16,35 @@ pub(super) struct Percentages {
 
 /// Usage in the window that ends now, and its increase against the window before.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     pub now: Percentages,
     pub delta: Percentages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Threshold {
+pub(crate) struct Threshold {
     pub level: f64,
     pub delta: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Thresholds {
+pub(crate) struct Thresholds {
     pub user: Threshold,
     pub system: Threshold,
     pub total: Threshold,
 }
 
+impl Threshold {
+    /// By how many percentage points both are exceeded, together; `None` unless each is.
+    pub(crate) fn exceeded(self, level: f64, delta: f64) -> Option<f64> {
+        (level > self.level && delta > self.delta).then_some((level - self.level) + (delta - self.delta))
+    }
+}
+
 /// The rules by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Rule {
+pub(crate) enum Rule {
     User,
     System,
     Total,
@@ -45,14 +52,14 @@ pub(super) enum Rule {
 
 /// Which rules a burst meets, and by how much.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// Never empty; the one that is exceeded most first.
     pub rules: Vec<Rule>,
     pub score: f64,
 }
 
 /// `None` if no rule is met.
-pub(super) fn judge(thresholds: &Thresholds, reading: &Reading) -> Option<Verdict> {
+pub(crate) fn judge(thresholds: &Thresholds, reading: &Reading) -> Option<Verdict> {
     let Reading { now, delta } = reading;
     let mut met: Vec<(f64, Rule)> = [
         (Rule::User, thresholds.user, now.user, delta.user),
@@ -60,8 +67,7 @@ pub(super) fn judge(thresholds: &Thresholds, reading: &Reading) -> Option<Verdic
         (Rule::Total, thresholds.total, now.total, delta.total),
     ]
     .into_iter()
-    .filter(|(_, threshold, level, delta)| *level > threshold.level && *delta > threshold.delta)
-    .map(|(rule, threshold, level, delta)| ((level - threshold.level) + (delta - threshold.delta), rule))
+    .filter_map(|(rule, threshold, level, delta)| Some((threshold.exceeded(level, delta)?, rule)))
     .collect();
     met.sort_by(|a, b| b.0.total_cmp(&a.0));
     let score = met.first()?.0;

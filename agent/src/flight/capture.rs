@@ -1,0 +1,116 @@
+//! One capture of a run: asked for, begun, and taken to its end.
+//!
+//! The look back is frozen the moment the capture begins. The agent's stop ends it early, with what it has.
+
+use std::time::Duration;
+
+use galen_profile::{Cancel, Request, Sampler, Scope};
+use galen_proto::v1::{LossReason, Severity};
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use super::{Error, report::Captured};
+use crate::{
+    budget::{Cost, Grant, Permit},
+    tracer::Context,
+};
+
+type Recorded = Result<(galen_profile::Recording, Duration), galen_profile::Error>;
+
+/// What became of asking for a capture.
+pub(crate) enum Begun {
+    Running(Running),
+    /// None will come, and why.
+    Refused(String),
+}
+
+impl Begun {
+    pub(crate) fn told(&self) -> Told {
+        match self {
+            Self::Running(running) => {
+                Told { capture: true, no_capture_because: None, short_capture_because: running.short_because.clone() }
+            }
+            Self::Refused(why) => {
+                Told { capture: false, no_capture_because: Some(why.clone()), short_capture_because: None }
+            }
+        }
+    }
+}
+
+/// The part of a trigger's `data` that speaks of the capture.
+#[derive(Debug, Serialize)]
+pub(crate) struct Told {
+    /// Whether a capture follows, and if not, why.
+    capture: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_capture_because: Option<String>,
+    /// Why it is shorter than the settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    short_capture_because: Option<String>,
+}
+
+/// A capture that is being taken.
+pub(crate) struct Running {
+    thread: JoinHandle<Recorded>,
+    cancel: Cancel,
+    permit: Permit,
+    duration: Duration,
+    short_because: Option<String>,
+}
+
+impl Running {
+    /// Asks the budget, and begins if it grants. Of those who ask in the same tick the highest score is served first.
+    pub(crate) async fn begin(context: &Context, scope: Scope, duration: Duration, score: f64) -> Result<Begun, Error> {
+        let sampler = match context.flight.sampler().await {
+            Ok(sampler) => sampler,
+            Err(why) => {
+                context.suppressed(galen_proto::v1::SuppressionReason::Unsupported);
+                return Ok(Begun::Refused(why.to_string()));
+            }
+        };
+        let (permit, duration, short_because) = match context.may_capture(Severity::Warning, score).await {
+            Grant::Full(permit) => (permit, duration, None),
+            Grant::Short(permit, most, why) => (permit, duration.min(most), Some(why)),
+            Grant::None(why) => {
+                context.count_loss(LossReason::CaptureLimit, 1);
+                return Ok(Begun::Refused(why));
+            }
+        };
+        let cancel = Cancel::new().map_err(Error::Cancel)?;
+        let (request, on_thread) = (Request { scope, duration }, cancel.clone());
+        let look_back = context.flight.look_back();
+        let thread = tokio::task::spawn_blocking(move || record(&sampler, &request, look_back, &on_thread));
+        Ok(Begun::Running(Self { thread, cancel, permit, duration, short_because }))
+    }
+
+    /// Waits for its end, and counts what it cost and lost.
+    pub(crate) async fn end(self, context: &Context) -> Result<Captured, Error> {
+        let Self { mut thread, cancel, mut permit, duration, .. } = self;
+        let stopping = context.stopping();
+        let recorded = tokio::select! {
+            recorded = &mut thread => recorded,
+            () = stopping.cancelled() => {
+                cancel.cancel();
+                thread.await
+            }
+        };
+        let (recording, cpu) = recorded??;
+        let captured = Captured::new(recording, duration);
+        for lost in captured.lost() {
+            context.count_loss(LossReason::RingFull, lost.ring_full);
+            context.count_loss(LossReason::MapFull, lost.table_full);
+            context.count_loss(LossReason::BadRecord, lost.bad_record);
+        }
+        permit.spent(Cost { cpu, bytes: captured.bytes() });
+        Ok(captured)
+    }
+}
+
+/// Also the CPU time of this thread, which is what the capture costs but for the sampling.
+fn record(sampler: &Sampler, request: &Request, look_back: Duration, cancel: &Cancel) -> Recorded {
+    let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    let before = used();
+    let recording = sampler.record(request, look_back, cancel)?;
+    Ok((recording, used().saturating_sub(before)))
+}
