@@ -18,6 +18,9 @@ struct task_struct___waiting {
 };
 #pragma clang attribute pop
 
+/* The innermost frames are this program and what called it: not worth their place. */
+#define OWN_FRAMES 3
+
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
 	__uint(max_entries, IO_STALL_STACKS);
@@ -67,7 +70,7 @@ static __always_inline void begin(void *ctx, struct task_struct *task)
 
 	stall.tid = BPF_CORE_READ(task, pid);
 	stall.key.tgid = BPF_CORE_READ(task, tgid);
-	stall.key.stack = bpf_get_stackid(ctx, &stacks, 0);
+	stall.key.stack = bpf_get_stackid(ctx, &stacks, OWN_FRAMES);
 	if (stall.key.stack < 0)
 		count(IO_STALL_NO_STACK);
 	owner_of(&owner, task);

@@ -7,8 +7,8 @@
 
 /* Longest stack, in frames. */
 #define IO_STALL_FRAMES 64
-/* Different stacks. */
-#define IO_STALL_STACKS 2048
+/* Places for stacks: many more than there are stacks, as two that fall on one place lose one. */
+#define IO_STALL_STACKS 8192
 /* Pairs of process and stack. */
 #define IO_STALL_WAITERS 4096
 /* Tasks that wait. */

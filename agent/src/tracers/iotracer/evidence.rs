@@ -74,6 +74,8 @@ pub(super) struct Lost {
     pub table_full: u64,
     pub ring_full: u64,
     pub bad_record: u64,
+    /// Waits whose place is not known.
+    pub no_stack: u64,
     /// Not a loss: requests that ended and had begun before the capture.
     pub begun_before: u64,
 }
@@ -196,6 +198,7 @@ impl Tracing {
             evidence.stacks = stacks(stalls, evidence);
             evidence.lost.table_full += stalls.lost().table_full;
             evidence.lost.ring_full += stalls.lost().ring_full;
+            evidence.lost.no_stack = stalls.lost().no_stack;
         }
         evidence.left_out.splice(0..0, self.left_out);
     }

@@ -77,6 +77,8 @@ struct Lost {
     table_full: u64,
     ring_full: u64,
     bad_record: u64,
+    /// Waits for IO whose place is not known.
+    no_stack: u64,
     /// Not a loss: requests that began before the capture.
     begun_before: u64,
 }
@@ -134,6 +136,7 @@ impl Report {
                 table_full: evidence.lost.table_full,
                 ring_full: evidence.lost.ring_full,
                 bad_record: evidence.lost.bad_record,
+                no_stack: evidence.lost.no_stack,
                 begun_before: evidence.lost.begun_before,
             },
             left_out: evidence.left_out,

@@ -1,7 +1,8 @@
 //! When a disk is told: it is saturated, or its requests take too long, in two windows in a row.
 //!
 //! A disk that always has something to do is saturated, unless it serves many requests at one time, as NVMe disks do:
-//! of those it takes bandwidth too, or that nothing comes back at all. All comparisons are strict.
+//! of those it takes bandwidth too, or that nothing comes back at all. It is the same rule that both windows meet. All
+//! comparisons are strict.
 
 use std::time::Duration;
 
@@ -42,30 +43,27 @@ impl Thresholds {
     }
 }
 
-/// The rule that is met now, if one is and one was in the window before.
+/// The first rule that is met in both windows.
 pub(super) fn judge(thresholds: &Thresholds, nvme: bool, now: &IoStatus, before: &IoStatus) -> Option<Rule> {
-    met(thresholds, nvme, before)?;
-    met(thresholds, nvme, now)
+    let all = [Rule::Utilisation, Rule::ReadBps, Rule::WriteBps, Rule::ReadAwait, Rule::WriteAwait];
+    let mut both =
+        all.into_iter().filter(|rule| [now, before].iter().all(|status| rule.is_met(thresholds, nvme, status)));
+    both.next()
 }
 
-fn met(thresholds: &Thresholds, nvme: bool, status: &IoStatus) -> Option<Rule> {
-    let idle = status.read_iops + status.write_iops == 0.0;
-    if status.io_util > thresholds.utilisation {
-        if !nvme || idle {
-            return Some(Rule::Utilisation);
-        }
-        if status.read_bps > thresholds.read {
-            return Some(Rule::ReadBps);
-        }
-        if status.write_bps > thresholds.written {
-            return Some(Rule::WriteBps);
+impl Rule {
+    fn is_met(self, thresholds: &Thresholds, nvme: bool, status: &IoStatus) -> bool {
+        let busy = status.io_util > thresholds.utilisation;
+        let stuck = status.read_iops + status.write_iops == 0.0;
+        let slow = |mean: f64, iops: f64| mean > thresholds.wait_milliseconds() && mean / 1000.0 * iops >= LEAST_SHARE;
+        match self {
+            Self::Utilisation => busy && (!nvme || stuck),
+            Self::ReadBps => busy && nvme && status.read_bps > thresholds.read,
+            Self::WriteBps => busy && nvme && status.write_bps > thresholds.written,
+            Self::ReadAwait => slow(status.read_await, status.read_iops),
+            Self::WriteAwait => slow(status.write_await, status.write_iops),
         }
     }
-    let slow = |mean: f64, iops: f64| mean > thresholds.wait_milliseconds() && mean / 1000.0 * iops >= LEAST_SHARE;
-    if slow(status.read_await, status.read_iops) {
-        return Some(Rule::ReadAwait);
-    }
-    slow(status.write_await, status.write_iops).then_some(Rule::WriteAwait)
 }
 
 #[cfg(test)]
@@ -127,7 +125,15 @@ mod tests {
         let busy = IoStatus { io_util: 100.0, ..QUIET };
         assert_eq!(judge(&THRESHOLDS, false, &busy, &QUIET), None);
         assert_eq!(judge(&THRESHOLDS, false, &QUIET, &busy), None);
+    }
+
+    #[test]
+    fn both_windows_meet_the_rule_that_is_told() {
+        let busy = IoStatus { io_util: 100.0, ..QUIET };
         let slow = IoStatus { read_await: 500.0, ..QUIET };
-        assert_eq!(judge(&THRESHOLDS, false, &busy, &slow), Some(Rule::Utilisation));
+        let both = IoStatus { read_await: 500.0, ..busy };
+        assert_eq!(judge(&THRESHOLDS, false, &busy, &slow), None);
+        assert_eq!(judge(&THRESHOLDS, false, &both, &slow), Some(Rule::ReadAwait));
+        assert_eq!(judge(&THRESHOLDS, false, &both, &both), Some(Rule::Utilisation));
     }
 }

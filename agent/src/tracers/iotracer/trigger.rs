@@ -8,7 +8,7 @@ use super::{disk::Disk, rule::Rule, settings::Settings, watch::Saturated, window
 #[derive(Debug, Serialize)]
 pub(super) struct Trigger {
     reason_snapshot: Snapshot,
-    /// The same a window earlier, when a rule was met too.
+    /// The same a window earlier, when the rule was met too.
     iostatus_before: IoStatus,
     /// The disks that this one is made of, or that its file lies on.
     disks_below: Vec<String>,

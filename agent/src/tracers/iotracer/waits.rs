@@ -1,6 +1,8 @@
 //! Which tasks waited for IO, and where in the kernel.
 
-use galen_bpf::io_stall::{Stall, Waiter};
+use std::collections::HashMap;
+
+use galen_bpf::io_stall::Stall;
 use serde::Serialize;
 
 use super::{
@@ -38,20 +40,27 @@ pub(super) struct LongWait {
     stack: Vec<String>,
 }
 
-/// Those that waited longest first.
+/// Those that waited longest first. Stacks that differ by an instruction are one place.
 pub(super) fn waits(evidence: &Evidence, names: &Names) -> Vec<Wait> {
-    let mut waiters = evidence.waiters.clone();
-    waiters.sort_by_key(|waiter| std::cmp::Reverse(waiter.time));
-    let wait = |waiter: &Waiter| Wait {
-        pid: waiter.pid,
-        name: waiter.comm.text().into_owned(),
-        place: names.place(waiter.owner),
-        waits: waiter.waits,
-        seconds: seconds(waiter.time),
-        max_seconds: seconds(waiter.time_max),
-        stack: stack(evidence, waiter.stack),
-    };
-    waiters.iter().map(wait).collect()
+    let mut waits: HashMap<(u32, Vec<String>), Wait> = HashMap::new();
+    for waiter in &evidence.waiters {
+        let stack = stack(evidence, waiter.stack);
+        let wait = waits.entry((waiter.pid, stack.clone())).or_insert_with(|| Wait {
+            pid: waiter.pid,
+            name: waiter.comm.text().into_owned(),
+            place: names.place(waiter.owner),
+            waits: 0,
+            seconds: 0.0,
+            max_seconds: 0.0,
+            stack,
+        });
+        wait.waits += waiter.waits;
+        wait.seconds += seconds(waiter.time);
+        wait.max_seconds = wait.max_seconds.max(seconds(waiter.time_max));
+    }
+    let mut waits: Vec<_> = waits.into_values().collect();
+    waits.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    waits
 }
 
 /// The newest that ended and those that last, of them the longest first, `most` at most.
