@@ -74,46 +74,62 @@ struct pt_regs {
 #endif
 #pragma clang attribute pop
 
+/* These are read directly, as the hook vouches for them: a helper call for each is what the hot path would cost most. */
 static __always_inline __u64 argument(struct pt_regs *registers, int which)
 {
 #ifdef __TARGET_ARCH_x86
 	switch (which) {
 	case 0:
-		return BPF_CORE_READ(registers, di);
+		return registers->di;
 	case 1:
-		return BPF_CORE_READ(registers, si);
+		return registers->si;
 	default:
-		return BPF_CORE_READ(registers, dx);
+		return registers->dx;
 	}
 #else
-	return BPF_CORE_READ(registers, regs[which]);
+	return registers->regs[which];
 #endif
 }
 
+/* The place of a descriptor in the table of the current task; NULL if it has none. */
+static __always_inline struct file **place_of(__u32 fd)
+{
+	struct fdtable *table;
+
+	/* From 5.11. */
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf)) {
+		struct task_struct *task = bpf_get_current_task_btf();
+
+		table = task->files->fdt;
+		return fd < table->max_fds ? table->fd + fd : NULL;
+	}
+	table = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), files, fdt);
+	return fd < BPF_CORE_READ(table, max_fds) ? BPF_CORE_READ(table, fd) + fd : NULL;
+}
+
 /* Programs of 32 bits have other numbers for their calls. */
-static __always_inline int has_other_calls(struct task_struct *task)
+static __always_inline int has_other_calls(void)
 {
 #ifdef __TARGET_ARCH_x86
+	struct task_struct___x86 *task = (void *)bpf_get_current_task();
 	const __u32 compat = 2;
 
 	if (bpf_core_field_exists(((struct task_struct___x86 *)0)->thread_info.status))
-		return BPF_CORE_READ((struct task_struct___x86 *)task, thread_info.status) & compat;
+		return BPF_CORE_READ(task, thread_info.status) & compat;
 #endif
 	return 0;
 }
 
 /* The file of a descriptor, if it is watched. */
-static __always_inline int watched(struct inode_id *id, struct task_struct *task, __u64 fd)
+static __always_inline int watched(struct inode_id *id, __u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files, *file = NULL;
+	struct file **place = place_of(fd), *file = NULL;
 	struct inode *inode;
 	__u32 kind, device;
 
-	if ((__u32)fd >= BPF_CORE_READ(table, max_fds))
+	if (!place)
 		return 0;
-	files = BPF_CORE_READ(table, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), files + (__u32)fd);
+	bpf_probe_read_kernel(&file, sizeof(file), place);
 	if (!file)
 		return 0;
 	inode = BPF_CORE_READ(file, f_inode);
@@ -136,7 +152,6 @@ static __always_inline int watched(struct inode_id *id, struct task_struct *task
 SEC("tp_btf/sys_enter")
 int BPF_PROG(entered, struct pt_regs *registers, long number)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	__u64 ids = bpf_get_current_pid_tgid();
 	struct file_io_call call = {};
 	int reads = -1, writes = -1, syncs = -1, found = 0;
@@ -174,15 +189,13 @@ int BPF_PROG(entered, struct pt_regs *registers, long number)
 	default:
 		return 0;
 	}
-	if (has_other_calls(task))
-		return 0;
 	if (reads >= 0)
-		found |= watched(&call.files[FILE_IO_READ], task, argument(registers, reads));
+		found |= watched(&call.files[FILE_IO_READ], argument(registers, reads));
 	if (writes >= 0)
-		found |= watched(&call.files[FILE_IO_WRITE], task, argument(registers, writes));
+		found |= watched(&call.files[FILE_IO_WRITE], argument(registers, writes));
 	if (syncs >= 0)
-		found |= watched(&call.files[FILE_IO_SYNC], task, argument(registers, syncs));
-	if (!found)
+		found |= watched(&call.files[FILE_IO_SYNC], argument(registers, syncs));
+	if (!found || has_other_calls())
 		return 0;
 	call.tgid = ids >> 32;
 	call.begun = bpf_ktime_get_ns();
