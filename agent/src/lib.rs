@@ -178,8 +178,9 @@ impl Agent {
         spawn(&changes, "control", change);
 
         let told = statuses.clone();
-        let (kept, recorded) = (buffer.clone(), recorder.clone());
-        let sources = move || figures::Sources { buffer: kept.stats(), recorder: recorded.stats() };
+        let (kept, recorded, seen) = (buffer.clone(), recorder.clone(), statuses.clone());
+        let sources =
+            move || figures::Sources { buffer: kept.stats(), recorder: recorded.stats(), tracers: seen.snapshot() };
         figures::register(&metrics, sources).map_err(Error::Metrics)?;
         let node = Node {
             name: settings.node.clone(),

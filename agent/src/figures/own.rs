@@ -1,9 +1,10 @@
-//! Figures that are read where they are kept, when they are asked for: of the buffer, the record files and the process.
+//! Figures that are read where they are kept, when they are asked for: of the buffer, the record files,
+//! the tracers and the process.
 
 use std::collections::HashMap;
 
 use galen_buffer::LossReasonCode;
-use galen_proto::v1::LossReason;
+use galen_proto::v1::{LossReason, TracerStatus};
 use prometheus::{
     core::{Collector, Desc},
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
@@ -17,6 +18,7 @@ use crate::recorder;
 pub(crate) struct Sources {
     pub(crate) buffer: galen_buffer::Stats,
     pub(crate) recorder: recorder::Stats,
+    pub(crate) tracers: Vec<TracerStatus>,
 }
 
 struct Own<F> {
@@ -91,7 +93,7 @@ impl Family {
 }
 
 fn families(sources: &Sources) -> Vec<Family> {
-    let Sources { buffer, recorder } = sources;
+    let Sources { buffer, recorder, tracers } = sources;
     let one = |name, help, value: u64| Family::one(name, help, value as f64);
     let by_reason = |name, help, counts: &std::collections::BTreeMap<LossReasonCode, u64>| {
         let values = counts.iter().map(|(reason, count)| (reason_name(*reason), *count as f64)).collect();
@@ -136,6 +138,18 @@ fn families(sources: &Sources) -> Vec<Family> {
         ),
         one("galen_agent_recorder_disk_errors_total", "Writes to record files that failed.", recorder.failures),
     ];
+    // Of those that have evaluated their rules.
+    let by_tracer = |name, help, of: fn(&TracerStatus) -> f64| {
+        let evaluated = tracers.iter().filter(|tracer| tracer.evaluations > 0);
+        let values = evaluated.map(|tracer| (tracer.name.clone(), of(tracer))).collect();
+        Family { name, help, label: Some("tracer"), values }
+    };
+    families.push(by_tracer(
+        "galen_agent_tracer_value",
+        "What the rule compared last, the highest over all that the tracer watches, in the unit of its settings.",
+        |tracer| tracer.value,
+    ));
+    families.push(by_tracer("galen_agent_tracer_threshold", "What it compared that with.", |tracer| tracer.threshold));
     let (cpu, resident) = process().unwrap_or_default();
     families.push(Family::one(
         "galen_agent_process_cpu_seconds_total",

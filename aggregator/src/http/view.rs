@@ -199,6 +199,8 @@ pub(super) struct NodeView {
     buffer_bytes: u64,
     /// The node's clock less the aggregator's.
     clock_offset_nanos: i64,
+    /// Why the settings that the agent read last are not in use; empty if they are.
+    settings_error: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -209,6 +211,8 @@ struct TracerView {
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
     enabled: bool,
+    /// Whether `enabled` is what the aggregator was asked for, and not the node's settings.
+    overridden: bool,
     triggers: u64,
     captures: u64,
     failures: u64,
@@ -249,6 +253,7 @@ impl From<Node> for NodeView {
                 support: support.trim_start_matches("SUPPORT_").to_lowercase(),
                 reason: tracer.reason,
                 enabled: tracer.enabled,
+                overridden: tracer.overridden,
                 triggers: tracer.triggers,
                 captures: tracer.captures,
                 failures: tracer.failures,
@@ -270,6 +275,7 @@ impl From<Node> for NodeView {
             backlog_events: node.backlog_events,
             buffer_bytes: node.buffer_bytes,
             clock_offset_nanos: node.clock_offset_nanos,
+            settings_error: node.settings_error,
         }
     }
 }

@@ -22,7 +22,11 @@ pub(crate) async fn run(mut client: Client, listing: Listing) -> Result<(), Erro
     }
     let mut table = Table::new(&["NODE", "STATE", "LAST SEEN", "AGENT", "EVENTS", "BACKLOG", "BUFFER", "LOST"]);
     for node in nodes {
-        let (state, colour) = if node.connected { ("connected", Colour::Green) } else { ("away", Colour::Yellow) };
+        let (state, colour) = match (node.connected, node.settings_error.is_empty()) {
+            (true, true) => ("connected", Colour::Green),
+            (true, false) => ("connected, settings refused", Colour::Yellow),
+            (false, _) => ("away", Colour::Yellow),
+        };
         table.row([
             (node.name, None),
             (state.into(), Some(colour)),
