@@ -16,7 +16,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     config::{Invalid, Layers, Settings},
+    flight::{self, Flight},
+    recorder::Recorder,
     tracer::{ChangeError, Crew, TracerSet},
 };
 
@@ -38,8 +41,8 @@ enum Error {
     Interrupted(#[from] tokio::task::JoinError),
     #[error("{0} settings, at most {MAX_SETTINGS} are taken")]
     TooMany(usize),
-    #[error("no flight recorder")]
-    NoFlightRecorder,
+    #[error(transparent)]
+    Record(#[from] flight::Failed),
     #[error("not done within {0:?}")]
     Late(Duration),
 }
@@ -50,6 +53,13 @@ type Answer = Option<Result<String, Error>>;
 struct Request {
     command: Command,
     answer: oneshot::Sender<Answer>,
+}
+
+/// What a record is made from that is asked for.
+pub(crate) struct Sources {
+    pub(crate) flight: Flight,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Clock,
 }
 
 /// How things stand with the settings.
@@ -73,13 +83,14 @@ impl Control {
     pub(crate) fn new<S: TracerSet>(
         settings: &Settings<S>,
         crew: Arc<Mutex<Crew>>,
+        sources: Sources,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
         let standing = Arc::<RwLock<Standing>>::default();
         let control = Self { requests, standing: Arc::clone(&standing) };
         let (layers, fixed) = (settings.layers.clone(), settings.fixed());
-        let mut controller = Controller::<S> { layers, fixed, crew, standing, set: PhantomData };
+        let mut controller = Controller::<S> { layers, fixed, crew, sources, standing, set: PhantomData };
         let serve = async move {
             while let Some(Request { command, answer }) = queue.recv().await {
                 // The one that asked may have left: what has to hold is done nevertheless.
@@ -126,6 +137,7 @@ struct Controller<S> {
     /// What holds until the agent ends, as it was at the start.
     fixed: BTreeMap<String, String>,
     crew: Arc<Mutex<Crew>>,
+    sources: Sources,
     standing: Arc<RwLock<Standing>>,
     set: PhantomData<fn() -> S>,
 }
@@ -161,7 +173,10 @@ impl<S: TracerSet> Controller<S> {
                 self.standing.write().error = done.as_ref().err().map(|e| Chain(e).to_string()).unwrap_or_default();
                 done
             }
-            command::Command::RecordNow(_) => Err(Error::NoFlightRecorder),
+            command::Command::RecordNow(_) => {
+                let Sources { flight, recorder, clock } = &self.sources;
+                Ok(flight::record_now(flight, recorder, clock).await?)
+            }
         }
     }
 

@@ -142,7 +142,6 @@ impl Agent {
             stopping.run_until_cancelled(prefetch).await;
         });
 
-        let metrics = Registry::default();
         let (bounds, short) = settings.budget();
         let (budget, answer) =
             Budget::new(bounds, short, clock.clone(), &metrics, tracers.token()).map_err(Error::Metrics)?;
@@ -174,7 +173,8 @@ impl Agent {
         let statuses = Statuses::new(statuses);
 
         let crew = Arc::new(Mutex::new(crew));
-        let (control, change) = Control::new(&settings, Arc::clone(&crew), changes.token());
+        let sources = control::Sources { flight: flight.clone(), recorder: recorder.clone(), clock: clock.clone() };
+        let (control, change) = Control::new(&settings, Arc::clone(&crew), sources, changes.token());
         spawn(&changes, "control", change);
 
         let told = statuses.clone();

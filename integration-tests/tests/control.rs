@@ -11,11 +11,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use galen_integration_tests::{
+    burst::{Burst, HOT_FUNCTION},
     fleet::{Agent, Aggregator},
     process::{Process, program},
     query, wait,
 };
-use galen_proto::v1::{Node, TracerStatus};
+use galen_proto::v1::{EventKind, Node, TracerStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -268,4 +269,47 @@ async fn the_figures_of_an_agent_are_among_the_aggregators_metrics_until_it_leav
         std::future::ready(found)
     })
     .await
+}
+
+#[tokio::test]
+async fn a_capture_on_demand_is_of_the_cgroup_or_of_the_node_and_the_flight_recorder_can_be_frozen() -> Result<()> {
+    if !galen_scratch::has_root("captures on demand") {
+        return Ok(());
+    }
+    // No rule is met: what is captured is what was asked for.
+    let settings = [
+        "tracers.cpuidle.run_tracing_tool_timeout=\"1s\"",
+        "tracers.cpuidle.user_threshold=1000",
+        "tracers.cpuidle.usage_threshold=1000",
+    ];
+    let fleet = Fleet::start(&settings).await?;
+    let path = format!("/galen-test-{}-demand", std::process::id());
+    let burst = Burst::start(&path, 1, LIMIT, fleet.dir.path().join("burst.log"))?;
+    wait::until("the burst to spin", LIMIT, || {
+        let members = fs::read_to_string(burst.cgroup.folders[0].join("cgroup.procs"));
+        std::future::ready(members.map(|members| (!members.is_empty()).then_some(())).map_err(Into::into))
+    })
+    .await?;
+    for (arguments, tracer, cgroup) in [
+        (&["tracers", "trigger", "cpuidle", "--node", NODE, "--cgroup", &path][..], "cpuidle", path.as_str()),
+        (&["tracers", "trigger", "cpuidle", "--node", NODE], "cpuidle", ""),
+        (&["record", NODE], "flight", ""),
+    ] {
+        let said = fleet.done(arguments)?;
+        let run = said.split_whitespace().nth(1).context("a run's id")?.trim_end_matches(':').to_owned();
+        let text = format!("tracer:{tracer} AND run_id:\"{run}\"");
+        let capture = query::first(&fleet.aggregator.query, &text, EventKind::Capture, LIMIT)
+            .await
+            .with_context(|| fleet.agent.process.tail())?;
+        assert_eq!(capture.container.unwrap_or_default().cgroup, cgroup, "{}", capture.summary);
+        assert!(capture.explanation.contains("asked"), "{}", capture.explanation);
+        let id = capture.id.context("an event has an id")?.to_string();
+        let folded = fleet.done(&["flame", &id, "--format", "folded"])?;
+        assert!(folded.contains(HOT_FUNCTION), "{arguments:?}: {folded}");
+    }
+    for (cgroup, why) in [("/galen-no-such", "there is no cgroup"), ("/../etc", "not a path from the root")] {
+        let (code, said) = fleet.galen(&["tracers", "trigger", "cpuidle", "--node", NODE, "--cgroup", cgroup])?;
+        assert!(code == 1 && said.contains(why), "{said}");
+    }
+    Ok(())
 }

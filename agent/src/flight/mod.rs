@@ -6,6 +6,7 @@
 //! none.
 
 mod capture;
+mod record_now;
 mod report;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use capture::{Begun, Running, Told};
+pub(crate) use record_now::{Failed, record_now};
 pub(crate) use report::{Captured, Data, percent, round};
 
 use crate::{config, host::Environment, ticker::Ticker, tracer::Loader};

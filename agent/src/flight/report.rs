@@ -20,6 +20,9 @@ pub(crate) struct Captured {
     asked: Duration,
 }
 
+/// What the flight recorder held when it was asked.
+pub(super) struct Frozen(pub(super) Profile);
+
 /// `data` of a capture.
 #[derive(Debug, Serialize)]
 pub(crate) struct Data {
@@ -37,7 +40,7 @@ pub(crate) struct Data {
 
 /// One profile.
 #[derive(Debug, Serialize)]
-struct Profiled {
+pub(super) struct Profiled {
     /// Samples in the profile, and of these the ones taken while the kernel ran.
     samples: u64,
     kernel_samples: u64,
@@ -135,6 +138,20 @@ impl Captured {
         let Recording { before, after } = self.recording;
         let before = before.ok().map(|profile| attachment(BEFORE, profile));
         [attachment(AFTER, after)].into_iter().chain(before).collect()
+    }
+}
+
+impl Frozen {
+    pub(super) fn data(&self) -> Profiled {
+        Profiled::of(&self.0.summary)
+    }
+
+    pub(super) fn summary(&self, name: &str) -> String {
+        format!("CPU profile of {name}: {}", hottest(&self.0.summary))
+    }
+
+    pub(super) fn attachments(self) -> Vec<Attachment> {
+        vec![attachment(BEFORE, self.0)]
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod blame;
 mod capture;
+mod demand;
 mod report;
 mod settings;
 mod watch;
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 
 pub use settings::{Invalid, Raw, Settings};
 
-use self::{capture::Run, watch::Watch};
+use self::{capture::Run, demand::asked_for, watch::Watch};
 use crate::{
     host::Environment,
     tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
@@ -30,6 +31,7 @@ pub struct CpuIdle {
 
 impl Tracer for CpuIdle {
     const NAME: &'static str = "cpuidle";
+    const ON_DEMAND: bool = true;
     const RESTART: Duration = Duration::from_secs(20);
 
     type Raw = Raw;
@@ -55,8 +57,15 @@ impl Tracer for CpuIdle {
         let left_alone = Arc::new(Mutex::new(Cooldown::default()));
         // Without a profile it is worth another try once this burst must be over.
         let pause = self.settings.capture.max(self.settings.window * 2);
+        let demands = context.demands();
         loop {
-            let now = context.tick().await;
+            let now = tokio::select! {
+                now = context.tick() => now,
+                demand = demands.next() => {
+                    context.spawn(asked_for(demand, self.settings.clone(), context.clone()));
+                    continue;
+                }
+            };
             let bursts = watch.tick(now.boot);
             context.evaluated(watch.highest(), self.settings.thresholds.total.level);
             for burst in bursts {
