@@ -54,6 +54,8 @@ struct cpu {
 	__u32 generation;
 	/* Who holds the CPU, since the end of the newest slice. */
 	__u32 slot;
+	/* The scheduler's own name of that cgroup; 0 is nobody's. */
+	__u64 group;
 	/* Place of the newest slice, ever rising. */
 	__u64 newest;
 	struct slice slices[SLICES];
@@ -260,29 +262,32 @@ static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 no
 }
 
 /* Counts a wait that ends now on this CPU. */
-static __always_inline void settle(struct wait *wait, struct cpu *cpu, __u64 now, __u64 throttled_now, __u32 victim)
+static __always_inline void settle(struct wait *wait, struct cpu *cpu, struct waitrate_cell *cell, __u64 now,
+				   __u64 throttled_now, __u32 victim)
 {
-	struct waitrate_cell *cell = bpf_map_lookup_elem(&cells, &victim);
-	__u64 elapsed = now > wait->since ? now - wait->since : 0;
+	__u64 left = now > wait->since ? now - wait->since : 0;
 	__u64 throttled = throttled_now > wait->throttled ? throttled_now - wait->throttled : 0;
 
-	if (!cell)
-		return;
+	cell->waits++;
 	if (throttled) {
 		/* The clock is brought up to date at the end of a throttling, of which the task may have missed a part. */
-		if (throttled > elapsed)
-			throttled = elapsed;
+		if (throttled > left)
+			throttled = left;
 		cell->throttled += throttled;
-		elapsed -= throttled;
+		left -= throttled;
 	}
-	cell->waits++;
-	lay(cpu, cell, now, elapsed, victim);
+	/* Mostly it waited for a part of the newest slice only. */
+	if (cpu->slot == victim && now - cpu->slices[cpu->newest & (SLICES - 1)].end >= left)
+		cell->internal += left;
+	else
+		lay(cpu, cell, now, left, victim);
 }
 
 static __always_inline int switched(bool direct, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	struct cfs_rq *queue = READ(direct, next, se.cfs_rq);
 	__u64 now = READ(direct, queue, rq, clock);
+	__u64 group = (__u64)READ(direct, next, sched_task_group);
 	__u32 key = bpf_get_smp_processor_id();
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &key);
 	__u32 prev_pid = READ(direct, prev, pid), next_pid = READ(direct, next, pid);
@@ -293,36 +298,46 @@ static __always_inline int switched(bool direct, bool preempt, struct task_struc
 
 	if (!cpu)
 		return 0;
+	newest = &cpu->slices[cpu->newest & (SLICES - 1)];
 	if (cpu->generation != generation) {
 		/* Who ran before is only known from now on: it is taken to have always run. */
 		cpu->generation = generation;
 		cpu->slot = prev_pid ? slot_of(direct, prev) : WAITRATE_IDLE;
-		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
+		cpu->group = 0;
+		newest->slot = WAITRATE_SLOTS;
 		newest->end = 0;
-	} else {
-		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
-		held = cpu->slot;
-		cell = bpf_map_lookup_elem(&cells, &held);
-		if (cell && now > newest->end)
-			cell->run += now - newest->end;
 	}
+	held = cpu->slot;
+	cell = bpf_map_lookup_elem(&cells, &held);
+	if (!cell)
+		return 0;
+	if (newest->end && now > newest->end)
+		cell->run += now - newest->end;
 
-	slot = next_pid ? slot_of(direct, next) : WAITRATE_IDLE;
-	if (next_pid) {
+	slot = held;
+	if (!next_pid) {
+		slot = WAITRATE_IDLE;
+		group = 0;
+	} else {
+		if (group != cpu->group) {
+			slot = slot_of(direct, next);
+			cell = bpf_map_lookup_elem(&cells, &slot);
+		}
 		wait = place_of(next_pid);
-		if (wait && wait->tag == tag_of(next_pid)) {
+		if (cell && wait && wait->tag == tag_of(next_pid)) {
 			wait->tag = 0;
-			settle(wait, cpu, now, throttled_time(direct, queue), slot);
+			settle(wait, cpu, cell, now, throttled_time(direct, queue), slot);
 		}
 	}
 
-	if (newest->slot != cpu->slot || !newest->end) {
+	if (newest->slot != held) {
 		cpu->newest++;
 		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
-		newest->slot = cpu->slot;
+		newest->slot = held;
 	}
 	newest->end = now;
 	cpu->slot = slot;
+	cpu->group = group;
 
 	if (prev_pid && (preempt || runnable(direct, prev))) {
 		wait = place_of(prev_pid);
@@ -353,8 +368,9 @@ static __always_inline int migrated(bool direct, struct task_struct *task, __u32
 	__u32 pid = READ(direct, task, pid);
 	struct wait *wait = place_of(pid);
 	struct cfs_rq *queue, **queues;
+	struct waitrate_cell *cell;
 	struct cpu *cpu;
-	__u32 from;
+	__u32 from, slot;
 	__u64 now;
 
 	if (!wait || wait->tag != tag_of(pid))
@@ -363,9 +379,11 @@ static __always_inline int migrated(bool direct, struct task_struct *task, __u32
 	now = READ(direct, queue, rq, clock);
 	from = READ(direct, queue, rq, cpu);
 	cpu = bpf_map_lookup_elem(&cpus, &from);
-	if (!cpu)
+	slot = slot_of(direct, task);
+	cell = bpf_map_lookup_elem(&cells, &slot);
+	if (!cpu || !cell)
 		return 0;
-	settle(wait, cpu, now, throttled_time(direct, queue), slot_of(direct, task));
+	settle(wait, cpu, cell, now, throttled_time(direct, queue), slot);
 	wait->since = now;
 	wait->throttled = 0;
 	queues = BPF_CORE_READ(task, sched_task_group, cfs_rq);

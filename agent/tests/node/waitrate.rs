@@ -1,4 +1,16 @@
-use galen_agent::cgroup::Hierarchies;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use galen_agent::{
+    cgroup::Hierarchies,
+    clock::{Clock, Moment, Source},
+    tracers::Shipped,
+};
 use galen_proto::v1::{Event, EventKind};
 use tokio::sync::Mutex;
 
@@ -8,7 +20,7 @@ use crate::support::{Cgroup, Process, TestAgent, data, hierarchies, others_of, u
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// That tells the waiting of the cgroups of one test, whatever else the machine does.
-async fn agent(name: &str) -> TestAgent {
+async fn agent(name: &str, clock: Clock) -> TestAgent {
     let include = format!("['^/galen-test-{}-{name}-victim']", std::process::id());
     let settings = [
         ("tracers.waitrate.include", include.as_str()),
@@ -16,11 +28,31 @@ async fn agent(name: &str) -> TestAgent {
         ("tracers.waitrate.min_wait", "200ms"),
         ("tracers.waitrate.run_tracing_tool_timeout", "2s"),
     ];
-    let test = TestAgent::only("waitrate", &settings).await;
+    let others = others_of("waitrate");
+    let others = others.iter().map(|key| (key.as_str(), "false"));
+    let settings: Vec<_> = settings.into_iter().chain(others).collect();
+    let test = TestAgent::start_with_clock::<Shipped>(&settings, clock).await;
     // What comes after the first look is known to be new.
-    let status = test.agent.statuses().get("waitrate").unwrap();
-    until("the tracer has looked", || status.snapshot().evaluations > 0).await;
+    looks(&test).await;
     test
+}
+
+/// Waits for the tracer to look once more.
+async fn looks(test: &TestAgent) {
+    let status = test.agent.statuses().get("waitrate").unwrap();
+    let before = status.snapshot().evaluations;
+    until("the tracer has looked", || status.snapshot().evaluations > before).await;
+}
+
+/// A clock that can be put forward, by seconds.
+#[derive(Clone, Default)]
+struct Forward(Arc<AtomicU64>);
+
+impl Source for Forward {
+    fn now(&self) -> Moment {
+        let now = Clock::system().now();
+        Moment { boot: now.boot + Duration::from_secs(self.0.load(Ordering::Relaxed)), ..now }
+    }
 }
 
 fn cpu_controller(hierarchies: &Hierarchies) -> Option<&std::path::Path> {
@@ -81,7 +113,7 @@ async fn is_caught(agent: &TestAgent, cgroup: &str) -> (Event, Event) {
 #[tokio::test]
 async fn a_neighbour_that_takes_the_cpu_is_named_as_the_first_interferer() {
     let _turn = TURN.lock().await;
-    let agent = agent("neighbour").await;
+    let agent = agent("neighbour", Clock::system()).await;
     let Some((victim, other)) = cgroup("neighbour-victim").zip(cgroup("neighbour-other")) else { return };
     let _spinning = (spin_on_the_first_cpu(&victim), spin_on_the_first_cpu(&other));
     let (trigger, capture) = is_caught(&agent, &victim.path).await;
@@ -100,9 +132,13 @@ async fn a_neighbour_that_takes_the_cpu_is_named_as_the_first_interferer() {
 #[tokio::test]
 async fn one_that_its_quota_keeps_from_the_cpu_is_told_as_throttled() {
     let _turn = TURN.lock().await;
-    let agent = agent("quota").await;
+    let clock = Forward::default();
+    let agent = agent("quota", Clock::new(clock.clone())).await;
     let Some(victim) = cgroup("quota-victim") else { return };
     limit(&victim, 20);
+    looks(&agent).await;
+    // It is known for a while, so that it is not throttled because it starts.
+    clock.0.store(60, Ordering::Relaxed);
     let _spinning = spin_on_the_first_cpu(&victim);
     let (trigger, _) = is_caught(&agent, &victim.path).await;
     let data = data(&trigger);
@@ -114,7 +150,7 @@ async fn one_that_its_quota_keeps_from_the_cpu_is_told_as_throttled() {
 async fn what_is_nested_in_a_container_waits_for_the_container_and_is_no_interferer_of_it() {
     let _turn = TURN.lock().await;
     let id = "c0ffee".repeat(10) + "c0de";
-    let agent = agent("nested").await;
+    let agent = agent("nested", Clock::system()).await;
     let inner = |name: &str| cgroup(&format!("nested-victim/{id}/{name}"));
     let Some(((a, b), other)) = inner("a").zip(inner("b")).zip(cgroup("nested-other")) else { return };
     let container = a.path.strip_suffix("/a").unwrap();

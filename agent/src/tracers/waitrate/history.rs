@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::tally::Time;
+use super::tally::{Kind, Time};
 
 /// Seconds are kept for this long at least: a trigger tells them.
 const BEFORE: Duration = Duration::from_secs(20);
@@ -23,6 +23,7 @@ pub(super) struct Windows {
     /// Waiting in a short window that is as good as none.
     pub least_wait: Duration,
     pub count_internal: bool,
+    pub count_throttled: bool,
 }
 
 impl Windows {
@@ -33,8 +34,22 @@ impl Windows {
         if waited.as_secs_f64() < least { 0.0 } else { time.percent(waited) }
     }
 
-    pub(super) fn waited(&self, time: &Time) -> Duration {
-        time.external + time.throttled + if self.count_internal { time.internal } else { Duration::ZERO }
+    fn waited(&self, time: &Time) -> Duration {
+        self.counted(time).into_iter().map(|(_, waited)| waited).sum()
+    }
+
+    /// What was waited for most.
+    fn kind(&self, time: &Time) -> Kind {
+        self.counted(time).into_iter().max_by_key(|(_, waited)| *waited).map_or(Kind::External, |(kind, _)| kind)
+    }
+
+    fn counted(&self, time: &Time) -> [(Kind, Duration); 3] {
+        let of = |counts, time| if counts { time } else { Duration::ZERO };
+        [
+            (Kind::Internal, of(self.count_internal, time.internal)),
+            (Kind::Throttled, of(self.count_throttled, time.throttled)),
+            (Kind::External, time.external),
+        ]
     }
 }
 
@@ -42,6 +57,8 @@ impl Windows {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reading {
     pub time: Time,
+    /// Most of what counts in the rate.
+    pub kind: Kind,
     /// Percent.
     pub rate: f64,
     /// Rise of the rate since the window before, in points.
@@ -104,6 +121,7 @@ impl History {
         let variance = self.samples.iter().map(|rate| (f64::from(*rate) - mean).powi(2)).sum::<f64>() / count;
         Reading {
             slope: rate - windows.rate(&before, windows.short),
+            kind: windows.kind(&time),
             time,
             rate,
             mean,
@@ -135,6 +153,7 @@ mod tests {
         samples: 4,
         least_wait: Duration::from_millis(500),
         count_internal: false,
+        count_throttled: true,
     };
 
     /// A second in which one task waited for others this much of it, and ran the rest.
@@ -197,9 +216,11 @@ mod tests {
     }
 
     #[test]
-    fn waiting_within_the_owner_counts_only_if_it_is_to() {
-        let time = Time { run: SECOND, internal: SECOND, ..Time::default() };
-        assert_eq!(WINDOWS.rate(&time, WINDOWS.short), 0.0);
-        assert_eq!(Windows { count_internal: true, ..WINDOWS }.rate(&time, WINDOWS.short), 50.0);
+    fn waiting_within_the_owner_and_for_its_quota_counts_only_if_it_is_to() {
+        let time = Time { run: SECOND, internal: SECOND, throttled: SECOND * 2, ..Time::default() };
+        assert_eq!(WINDOWS.rate(&time, WINDOWS.short), 50.0);
+        assert_eq!(WINDOWS.kind(&time), Kind::Throttled);
+        assert_eq!(Windows { count_internal: true, ..WINDOWS }.rate(&time, WINDOWS.short), 75.0);
+        assert_eq!(Windows { count_throttled: false, ..WINDOWS }.rate(&time, WINDOWS.short), 0.0);
     }
 }

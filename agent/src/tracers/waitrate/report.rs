@@ -6,9 +6,9 @@ use galen_proto::v1::Container;
 use serde::Serialize;
 
 use super::{
-    rule::{Kind, Verdict, Warning},
+    rule::Warning,
     settings::Settings,
-    tally::Time,
+    tally::{Kind, Time},
     watch::Waiting,
 };
 use crate::containers::Qos;
@@ -44,7 +44,9 @@ pub(super) struct Trigger {
 /// `data` of a capture.
 #[derive(Debug, Serialize)]
 pub(super) struct Capture {
-    curr_waitrate_before: f64,
+    /// Of the trigger.
+    trigger_waitrate: f64,
+    kind: Kind,
     #[serde(flatten)]
     split: Split,
     interferer_list: Vec<Interferer>,
@@ -108,7 +110,7 @@ impl Trigger {
             curr_slope: round(reading.slope),
             slope_thres: verdict.slope_threshold,
             warn_type: verdict.warning,
-            kind: verdict.kind,
+            kind: reading.kind,
             split: Split::new(&reading.time),
             interferer_list,
             service_level: verdict.level,
@@ -132,7 +134,8 @@ impl Capture {
         let end = after.last().map_or(trigger, |(end, _)| *end);
         let row = |(end, time): &(Duration, Time)| Second::new(end.as_secs_f64() - trigger.as_secs_f64(), time);
         Self {
-            curr_waitrate_before: round(waiting.reading.rate),
+            trigger_waitrate: round(waiting.reading.rate),
+            kind: waiting.reading.kind,
             split: Split::new(sum),
             interferer_list,
             duration_seconds: round(end.saturating_sub(trigger).as_secs_f64()),
@@ -189,7 +192,7 @@ impl Second {
 /// What happened, to whom, by how much.
 pub(super) fn trigger_summary(waiting: &Waiting, name: &str, interferers: &[Interferer]) -> String {
     let rate = waiting.reading.rate;
-    format!("{name} was kept from the CPU for {rate:.0}% of its time{}", because(&waiting.verdict, interferers))
+    format!("{name} was kept from the CPU for {rate:.0}% of its time{}", because(waiting.reading.kind, interferers))
 }
 
 pub(super) fn capture_summary(capture: &Capture, name: &str) -> String {
@@ -203,8 +206,8 @@ pub(super) fn capture_summary(capture: &Capture, name: &str) -> String {
     )
 }
 
-fn because(verdict: &Verdict, interferers: &[Interferer]) -> String {
-    match (verdict.kind, interferers.first()) {
+fn because(kind: Kind, interferers: &[Interferer]) -> String {
+    match (kind, interferers.first()) {
         (Kind::Throttled, _) => ", throttled by its quota".into(),
         (Kind::Internal, _) => ", mostly by its own tasks".into(),
         (Kind::External, None) => ", by others".into(),
@@ -236,7 +239,7 @@ pub(super) fn explanation(waiting: &Waiting, settings: &Settings, interferers: &
         reading.samples,
         reading.slope,
         verdict.slope_threshold,
-        because(verdict, interferers),
+        because(reading.kind, interferers),
     )
 }
 

@@ -1,12 +1,13 @@
 //! When an owner waits more than it should.
 //!
 //! *spike*: the rate is over what it was in the long window: the mean, plus the larger of `least_rate` points and a
-//! multiple of the standard deviation. *slope*: the rate rose by more than so many points in one window. Multiple and
-//! rise depend on the service level.
+//! multiple of the standard deviation. *slope*: the rate rose by more than so many points in one window, and is over
+//! the same with a small multiple, so that what comes and goes all the time is not told. The large multiple and the rise
+//! depend on the service level.
 
 use serde::Serialize;
 
-use super::{history::Reading, settings::ByLevel, tally::Time};
+use super::{history::Reading, settings::ByLevel};
 use crate::containers::Qos;
 
 /// What was promised to the owner; the middle, where nothing in particular was.
@@ -33,51 +34,39 @@ pub(super) enum Warning {
     Both,
 }
 
-/// What it waited for most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
-    Internal,
-    External,
-    Throttled,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
     pub level: Qos,
     pub warning: Warning,
-    pub kind: Kind,
     /// Percent, what the rate was compared with.
     pub rate_threshold: f64,
     /// Points, what the slope was compared with.
     pub slope_threshold: f64,
 }
 
+/// Standard deviations over its mean up to which a rate is nothing unusual.
+const USUAL: f64 = 2.0;
+
 /// `None` if no rule is met.
 pub(super) fn judge(thresholds: &Thresholds, level: Qos, reading: &Reading) -> Option<Verdict> {
-    let rate_threshold = reading.mean + thresholds.least_rate.max(reading.std * thresholds.spike.at(level));
+    let over_mean = |deviations: f64| reading.mean + thresholds.least_rate.max(reading.std * deviations);
+    let rate_threshold = over_mean(thresholds.spike.at(level));
     let slope_threshold = thresholds.slope.at(level);
     let spike = reading.rate > rate_threshold;
-    let slope = reading.rate > thresholds.least_rate && reading.slope > slope_threshold;
+    let slope = reading.rate > over_mean(USUAL) && reading.slope > slope_threshold;
     let warning = match (spike, slope) {
         (true, true) => Warning::Both,
         (true, false) => Warning::Spike,
         (false, true) => Warning::Slope,
         (false, false) => return None,
     };
-    Some(Verdict { level, warning, kind: kind(&reading.time), rate_threshold, slope_threshold })
-}
-
-fn kind(time: &Time) -> Kind {
-    let kinds = [(time.internal, Kind::Internal), (time.external, Kind::External), (time.throttled, Kind::Throttled)];
-    kinds.into_iter().max_by_key(|(waited, _)| *waited).map_or(Kind::External, |(_, kind)| kind)
+    Some(Verdict { level, warning, rate_threshold, slope_threshold })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::tracers::waitrate::tally::{Kind, Time};
 
     const THRESHOLDS: Thresholds = Thresholds {
         least_rate: 20.0,
@@ -86,8 +75,7 @@ mod tests {
     };
 
     fn reading(rate: f64, slope: f64, mean: f64, std: f64) -> Reading {
-        let time = Time { external: Duration::from_secs(1), ..Time::default() };
-        Reading { time, rate, slope, mean, std, samples: 360 }
+        Reading { time: Time::default(), kind: Kind::External, rate, slope, mean, std, samples: 360 }
     }
 
     fn warning(level: Qos, rate: f64, slope: f64, mean: f64, std: f64) -> Option<Warning> {
@@ -107,6 +95,12 @@ mod tests {
         assert_eq!(warning(Qos::Burstable, 71.0, 3.0, 50.0, 0.0), Some(Warning::Spike));
         assert_eq!(warning(Qos::Burstable, 71.0, 3.0, 50.0, 1.0), None);
         assert_eq!(warning(Qos::Burstable, 91.0, 3.0, 50.0, 1.0), Some(Warning::Spike));
+    }
+
+    #[test]
+    fn what_comes_and_goes_all_the_time_is_not_told() {
+        assert_eq!(warning(Qos::Burstable, 90.0, 90.0, 45.0, 45.0), None);
+        assert_eq!(warning(Qos::Burstable, 90.0, 90.0, 10.0, 20.0), Some(Warning::Slope));
     }
 
     #[test]

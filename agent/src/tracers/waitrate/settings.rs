@@ -38,6 +38,9 @@ pub struct Raw {
     pub min_wait: Span,
     /// Whether waiting for tasks of the same container counts. It is told in any case.
     pub count_internal: bool,
+    /// Whether time in which a quota keeps the container from running counts, once the container has been known for
+    /// 30 s: many are throttled while they start. It is told in any case.
+    pub count_throttled: bool,
     /// Standard deviations by which the rate has to be over its mean, by service level.
     pub spike_factor: ByLevel,
     /// Percentage points by which the rate has to rise from one window to the next, by service level.
@@ -92,6 +95,7 @@ impl Default for Raw {
             min_waitrate: Percent::new(20),
             min_wait: Span(Duration::from_millis(500)),
             count_internal: false,
+            count_throttled: true,
             spike_factor: ByLevel::DEFAULT,
             slope_threshold: ByLevel::DEFAULT,
             interval_tracing: Span::from_secs(1800),
@@ -160,6 +164,7 @@ impl TryFrom<Raw> for Settings {
                 samples: raw.samples,
                 least_wait: raw.min_wait.0,
                 count_internal: raw.count_internal,
+                count_throttled: raw.count_throttled,
             },
             thresholds: Thresholds {
                 least_rate: raw.min_waitrate.get(),

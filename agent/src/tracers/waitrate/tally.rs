@@ -7,6 +7,7 @@ use std::{
 };
 
 use galen_bpf::waitrate::{Cell, Counters};
+use serde::Serialize;
 
 use super::owners::Owner;
 
@@ -24,6 +25,15 @@ pub(super) struct Time {
     pub latency: Duration,
     /// Who held the CPU in `external`, as far as it is known.
     pub holders: BTreeMap<Owner, Duration>,
+}
+
+/// What it waited for most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Internal,
+    External,
+    Throttled,
 }
 
 /// The counters as they were the last time.

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use galen_bpf::waitrate::Watch as Programs;
+use galen_bpf::waitrate::{CGROUPS, Watch as Programs};
 
 use super::{
-    history::{History, Reading},
+    history::{History, Reading, Windows},
     owners::{Owner, Owners},
     rule::{Verdict, judge, level},
     settings::Settings,
@@ -19,8 +19,13 @@ use crate::{
 };
 
 /// An owner that was there first is judged once it has been known for this long: what is new to the tracer need not be
-/// new to the machine.
+/// new to the machine. One that is new is judged at once, but for what its own quota does to it.
 const LEARNING: Duration = Duration::from_secs(30);
+
+/// Cgroups that are gone keep their room among the counters, so these begin anew when there are this many, but no more
+/// often than this.
+const CROWDED: usize = CGROUPS * 3 / 4;
+const CROWDED_PAUSE: Duration = Duration::from_secs(60);
 
 /// An owner that met a rule.
 #[derive(Debug, Clone)]
@@ -54,6 +59,7 @@ pub(super) struct Watch {
     tally: Tally,
     histories: HashMap<Owner, History>,
     began: Option<Duration>,
+    attached_at: Duration,
     lost: u64,
 }
 
@@ -69,6 +75,7 @@ impl Watch {
             tally: Tally::default(),
             histories: HashMap::new(),
             began: None,
+            attached_at: Duration::ZERO,
             lost: 0,
         }
     }
@@ -94,7 +101,10 @@ impl Watch {
         if wanted != self.programs.is_attached() {
             tracing::debug!(attach = wanted, "waits for a CPU are counted, or not any more");
             match wanted {
-                true => self.programs.attach()?,
+                true => {
+                    self.programs.attach()?;
+                    self.attached_at = now;
+                }
                 false => self.programs.detach()?,
             }
             self.tally.restart();
@@ -104,7 +114,11 @@ impl Watch {
 
     fn count(&mut self, now: Duration) -> Result<Tick, BoxError> {
         let (owners, windows) = (&self.owners, &self.settings.windows);
-        let times = self.tally.take(self.programs.read()?, |cgroup| owners.of(cgroup));
+        let counters = self.programs.read()?;
+        if counters.cells.len() > CROWDED && now.saturating_sub(self.attached_at) >= CROWDED_PAUSE {
+            self.programs.detach()?;
+        }
+        let times = self.tally.take(counters, |cgroup| owners.of(cgroup));
         let mut tick = Tick { times, ..Tick::default() };
         for (owner, time) in &tick.times {
             if !owners.is_workload(owner) || !self.containers.selects(owner, &self.settings.filter) {
@@ -116,14 +130,16 @@ impl Watch {
                 History::new(now, quiet_since, windows)
             });
             history.push(now, time.clone(), windows);
-            let known = absent_at.is_some() || self.began.is_some_and(|began| now.saturating_sub(began) >= LEARNING);
-            // The statistics are of interest only where there is something to judge.
-            let rate = history.rate(now, windows);
+            let known_since = absent_at.or(self.began).unwrap_or(now);
+            let learnt = now.saturating_sub(known_since) >= LEARNING;
+            let windows = Windows { count_throttled: windows.count_throttled && learnt, ..*windows };
+            let rate = history.rate(now, &windows);
             tick.highest = tick.highest.max(rate);
-            if !known || rate <= self.settings.thresholds.least_rate {
+            // The statistics are of interest only where there is something to judge.
+            if (absent_at.is_none() && !learnt) || rate <= self.settings.thresholds.least_rate {
                 continue;
             }
-            let reading = history.reading(now, windows);
+            let reading = history.reading(now, &windows);
             let level = level(&self.containers.known(owner).qos);
             if let Some(verdict) = judge(&self.settings.thresholds, level, &reading) {
                 tick.waiting.push(Waiting { owner: owner.clone(), reading, verdict, before: history.seconds() });
