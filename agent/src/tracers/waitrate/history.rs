@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::tally::{Kind, Time};
+use crate::ticker::TICK;
 
 /// Seconds are kept for this long at least: a trigger tells them.
 const BEFORE: Duration = Duration::from_secs(20);
@@ -106,8 +107,16 @@ impl History {
         }
     }
 
-    /// Of the short window that ends now, in percent.
+    /// Of the short window that ends now, in percent; zero if only a moment of it, such as the start of many threads,
+    /// was waited in.
     pub(super) fn rate(&self, now: Duration, windows: &Windows) -> f64 {
+        let begin = now.saturating_sub(windows.short);
+        let least = windows.least_wait.div_duration_f64(windows.short);
+        let waits = |time: &Time| windows.waited(time).div_duration_f64(TICK) >= least;
+        let waited = self.seconds.iter().filter(|(at, time)| *at > begin && *at <= now && waits(time)).count();
+        if waited as f64 * 2.0 < windows.short.div_duration_f64(TICK) {
+            return 0.0;
+        }
         windows.rate(&self.between(now.saturating_sub(windows.short), now), windows.short)
     }
 
@@ -117,8 +126,9 @@ impl History {
         let before = self.between(begin.saturating_sub(windows.short), begin);
         let rate = windows.rate(&time, windows.short);
         let count = self.samples.len().max(1) as f64;
-        let mean = self.samples.iter().map(|rate| f64::from(*rate)).sum::<f64>() / count;
-        let variance = self.samples.iter().map(|rate| (f64::from(*rate) - mean).powi(2)).sum::<f64>() / count;
+        let sum = |of: &dyn Fn(f64) -> f64| self.samples.iter().fold(0.0, |sum, rate| sum + of(f64::from(*rate)));
+        let mean = sum(&|rate| rate) / count;
+        let variance = sum(&|rate| (rate - mean).powi(2)) / count;
         Reading {
             slope: rate - windows.rate(&before, windows.short),
             kind: windows.kind(&time),
@@ -213,6 +223,14 @@ mod tests {
         }
         let reading = history.reading(now, &WINDOWS);
         assert_eq!((reading.rate, reading.mean), (0.0, 0.0));
+    }
+
+    #[test]
+    fn what_is_waited_in_a_moment_only_has_no_rate_yet() {
+        for (percents, rate) in [(&[0, 0, 99][..], 0.0), (&[0, 99, 99], 0.0), (&[99, 99, 99], 59.4)] {
+            let (history, now) = history(&[&[0; 9], percents].concat());
+            assert_eq!((history.rate(now, &WINDOWS) * 10.0).round() / 10.0, rate, "{percents:?}");
+        }
     }
 
     #[test]
