@@ -5,7 +5,7 @@ mod support;
 
 use galen_bpf::{
     Support,
-    block_io::{Direction, Phase, Usage, Watch},
+    block_io::{Beginning, Direction, Phase, Usage, Watch},
 };
 use support::{Cgroup, Disk, Mount, kernel, wait_for};
 
@@ -40,6 +40,19 @@ fn direct_writes_are_counted_to_the_byte_and_charged_to_process_and_cgroup() {
     }
     assert_eq!((watch.lost().users_full, watch.lost().flights_full), (0, 0));
     assert_eq!(watch.flights(), []);
+}
+
+#[test]
+fn a_kernel_that_does_not_tell_who_makes_a_request_names_the_container_still() {
+    let (disk, cgroup) = (Disk::create(BYTES), Cgroup::create());
+    let watch = Watch::attach_by(&kernel(), &[disk.number()], Beginning::Issued).unwrap();
+    assert!(matches!(watch.support(), Support::Degraded(_)));
+    let pid = cgroup.run(&format!("exec dd if=/dev/zero of={} bs=1M count=16 oflag=direct", disk.path()));
+    let usage = usage_of(&watch, pid).unwrap_or_else(|| panic!("{:?}", watch.usage()));
+    assert_eq!((usage.user.pid, usage.user.owner), (None, Some(cgroup.owner())));
+    assert_eq!(usage.totals(Direction::Write).bytes, BYTES);
+    // The kernel notes itself when it makes a request.
+    assert!(!usage.totals(Direction::Write).queued.is_zero(), "{usage:?}");
 }
 
 #[test]

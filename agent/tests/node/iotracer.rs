@@ -1,11 +1,11 @@
 use std::{fs, io::Read, os::unix::fs::MetadataExt, path::Path};
 
-use galen_proto::v1::{Event, EventKind};
+use galen_proto::v1::{Event, EventKind, SuppressionReason};
 use serde_json::Value;
 
 use crate::{
     disks::{self, Disk, Mount},
-    support::{Cgroup, TestAgent, data, hierarchies},
+    support::{Cgroup, TestAgent, data, hierarchies, until},
 };
 
 const WINDOW: &str = "2s";
@@ -87,6 +87,13 @@ async fn a_slow_disk_is_told_with_the_process_and_container_that_write_to_it() {
     assert!(longest.iter().any(|wait| of_dd(&wait)), "{longest:?}");
     assert_eq!(table(&capture, "processes.json")[0]["pid"], first["pid"]);
     assert_eq!(data["lost"]["table_full"], 0, "{data}");
+
+    // It is slow still.
+    let suppressed = || test.agent.statuses().get("iotracer").unwrap().snapshot().suppressed;
+    let cooldown = SuppressionReason::Cooldown as i32;
+    until("the disk is left alone", || suppressed().iter().any(|told| told.reason == cooldown && told.count > 0)).await;
+    let events = test.events();
+    assert_eq!(events.iter().filter(|event| is_of(event, EventKind::Trigger, &name)).count(), 1);
 }
 
 #[tokio::test]

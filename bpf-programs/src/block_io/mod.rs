@@ -4,7 +4,7 @@ mod usage;
 mod watch;
 
 pub use usage::{Direction, Flight, Phase, Totals, Usage, User};
-pub use watch::{Histograms, Lost, Watch};
+pub use watch::{Beginning, Histograms, Lost, Watch};
 
 use crate::layout;
 

@@ -17,9 +17,18 @@ use crate::{
 
 const PROGRAM: &str = "block_io";
 
+/// Where requests are first seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// Where they are made, so by whom (from 6.5).
+    Made,
+    /// Where the driver gets them.
+    Issued,
+}
+
 /// The attached program. Dropping it detaches.
 pub struct Watch {
-    sees_making: bool,
+    beginning: Beginning,
     users: HashMap<MapData, [u64; USER_WORDS], [u64; USAGE_WORDS]>,
     flights: HashMap<MapData, u64, [u64; FLIGHT_WORDS]>,
     histograms: Array<MapData, u64>,
@@ -49,25 +58,36 @@ impl Watch {
     /// # Errors
     /// What the kernel refuses, and more disks than [`super::DISKS`].
     pub fn attach(kernel: &Kernel, disks: &[u32]) -> Result<Self, Error> {
+        Self::attach_by(kernel, disks, Beginning::Made)
+    }
+
+    /// As [`Watch::attach`], with requests first seen there or, where the kernel cannot, later.
+    ///
+    /// # Errors
+    /// As of [`Watch::attach`].
+    pub fn attach_by(kernel: &Kernel, disks: &[u32], best: Beginning) -> Result<Self, Error> {
         let mut object = kernel.load(PROGRAM, OBJECT, |_| {})?;
         let mut watched: HashMap<MapData, u32, u32> = take_map(&mut object, PROGRAM, "disks")?;
         let users = take_map(&mut object, PROGRAM, "users")?;
         let flights = take_map(&mut object, PROGRAM, "flights")?;
         let histograms = take_map(&mut object, PROGRAM, "histograms")?;
         let counts = take_map(&mut object, PROGRAM, "counts")?;
-        let sees_making = attach(&mut object, &kernel.btf()?)
+        let beginning = attach(&mut object, &kernel.btf()?, best)
             .map_err(|source| Error::Program { program: PROGRAM, source: Box::new(source) })?;
-        let beginning = if sees_making { layout::BLOCK_IO_BEGINS_MADE } else { layout::BLOCK_IO_BEGINS_ISSUED };
+        let begins = match beginning {
+            Beginning::Made => layout::BLOCK_IO_BEGINS_MADE,
+            Beginning::Issued => layout::BLOCK_IO_BEGINS_ISSUED,
+        };
         for disk in disks {
             let refused = |source| Error::Map { program: PROGRAM, map: "disks", source: Box::new(source) };
-            watched.insert(disk, beginning as u32, 0).map_err(refused)?;
+            watched.insert(disk, begins as u32, 0).map_err(refused)?;
         }
-        Ok(Self { sees_making, users, flights, histograms, counts, _object: object })
+        Ok(Self { beginning, users, flights, histograms, counts, _object: object })
     }
 
     #[must_use]
     pub fn support(&self) -> Support {
-        if self.sees_making {
+        if self.beginning == Beginning::Made {
             return Support::Full;
         }
         Support::Degraded("this kernel does not tell who makes a block request: only its container is known".to_owned())
@@ -104,7 +124,7 @@ impl Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("sees_making", &self.sees_making).finish_non_exhaustive()
+        f.debug_struct("Watch").field("beginning", &self.beginning).finish_non_exhaustive()
     }
 }
 
@@ -116,11 +136,12 @@ impl Histograms {
     }
 }
 
-/// Whether requests are seen when they are made.
-fn attach(object: &mut Ebpf, btf: &Btf) -> Result<bool, ProgramError> {
+/// The end is attached first and the making last, so that no request is seen to begin that is not seen to end.
+fn attach(object: &mut Ebpf, btf: &Btf, best: Beginning) -> Result<Beginning, ProgramError> {
     attach_btf(object, btf, "ended", "block_rq_complete")?;
     // A kernel that passes the queue first has two arguments, and one that does not refuses the program that reads two.
     attach_btf(object, btf, "issued_by_queue", "block_rq_issue")
         .or_else(|_| attach_btf(object, btf, "issued", "block_rq_issue"))?;
-    Ok(attach_btf(object, btf, "made", "block_io_start").is_ok())
+    let made = best == Beginning::Made && attach_btf(object, btf, "made", "block_io_start").is_ok();
+    Ok(if made { Beginning::Made } else { Beginning::Issued })
 }
