@@ -4,6 +4,7 @@
 //! nowhere become `?`, and names are cleaned of what would break a line or the drawing. The same profile always gives
 //! the same bytes.
 
+mod difference;
 mod fold;
 mod svg;
 
@@ -18,8 +19,9 @@ use galen_proto::{
 };
 use prost::Message;
 
+pub use difference::Difference;
 pub use fold::{Stack, Stacks, is_hidden};
-pub use svg::{draw, height};
+pub use svg::{draw, draw_difference, height};
 
 /// Largest profile, unpacked, in bytes.
 const MAX_UNPACKED: u64 = 64 << 20;
@@ -37,9 +39,24 @@ pub enum Error {
     Draw(#[source] std::io::Error),
 }
 
-/// The profile among an event's attachments.
+/// The first profile among an event's attachments.
 pub fn attachment(event: &Event) -> Option<&Attachment> {
-    event.attachments.iter().find(|attachment| attachment.media_type == PPROF_MEDIA_TYPE)
+    profiles(event).next()
+}
+
+/// The profile of that name.
+pub fn named<'a>(event: &'a Event, name: &str) -> Option<&'a Attachment> {
+    profiles(event).find(|attachment| attachment.name == name)
+}
+
+/// The first profile that has samples, or else the first.
+pub fn telling(event: &Event) -> Option<&Attachment> {
+    let has_samples = |attachment: &&Attachment| stacks(attachment).is_ok_and(|stacks| stacks.samples > 0);
+    profiles(event).find(has_samples).or_else(|| attachment(event))
+}
+
+fn profiles(event: &Event) -> impl Iterator<Item = &Attachment> {
+    event.attachments.iter().filter(|attachment| attachment.media_type == PPROF_MEDIA_TYPE)
 }
 
 /// The profile as it is kept in a file: gzip'd.

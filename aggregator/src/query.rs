@@ -10,9 +10,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use galen_log::Log;
-use galen_proto::v1::{
-    Event, EventId, EventKind, FieldCounts, FollowEventsResponse, GetProfileResponse, GetStatusResponse, Node,
-    ProfileFormat, SearchEventsRequest, SearchEventsResponse, ValueCount,
+use galen_proto::{
+    PROFILE_AFTER, PROFILE_BEFORE,
+    v1::{
+        Attachment, Event, EventId, EventKind, FieldCounts, FollowEventsResponse, GetProfileResponse,
+        GetStatusResponse, Node, ProfileFormat, ProfilePart, SearchEventsRequest, SearchEventsResponse, ValueCount,
+    },
 };
 use galen_store::{MAX_COUNTS, MAX_LIMIT, Order, Query, Search, Store};
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
@@ -23,7 +26,7 @@ pub use service::Service;
 
 use crate::{
     control::Desired,
-    flame::{self, Stacks},
+    flame::{self, Difference, Stacks},
     indexer::Position,
     ingest::{self, now_unix_nanos},
     live::Live,
@@ -161,47 +164,31 @@ impl Queries {
         self.0.live.follow(query)
     }
 
-    /// The stacks of an event's profile; for a trigger, of the capture of the same run.
+    /// The stacks of an event's profile, the one that tells most; for a trigger, of the capture of the same run.
     ///
     /// # Errors
     /// If there is no profile, or it cannot be read.
     pub async fn stacks(&self, event: &Event) -> Result<(Event, Stacks), Error> {
         let owner = self.profile_owner(event.clone()).await?;
-        let (owner, stacks) = spawn_blocking(move || {
-            let stacks = flame::attachment(&owner).map(flame::stacks);
-            (owner, stacks)
+        spawn_blocking(move || {
+            let stacks = flame::stacks(part(&owner, ProfilePart::Unspecified)?)?;
+            Ok((owner, stacks))
         })
-        .await?;
-        match stacks {
-            Some(stacks) => Ok((owner, stacks?)),
-            None => Err(Error::NotFound("the event has no profile".into())),
-        }
+        .await?
     }
 
-    /// The profile of an event in a format; for a trigger, of the capture of the same run.
+    /// A part of the profile of an event in a format; for a trigger, of the capture of the same run.
     ///
     /// # Errors
-    /// If there is no profile, or it cannot be read.
-    pub async fn profile(&self, id: &str, format: ProfileFormat) -> Result<GetProfileResponse, Error> {
-        let event = self.event(id).await?;
-        let (media_type, content) = match format {
-            ProfileFormat::Unspecified => return Err(Error::Invalid("`format` is missing".into())),
-            ProfileFormat::Pprof => {
-                let owner = self.profile_owner(event).await?;
-                let attachment = flame::attachment(&owner);
-                let attachment = attachment.ok_or_else(|| Error::NotFound("the event has no profile".into()))?;
-                ("application/gzip", flame::packed(attachment)?)
-            }
-            ProfileFormat::Folded => {
-                let (_, stacks) = self.stacks(&event).await?;
-                ("text/plain; charset=utf-8", Bytes::from(stacks.folded()))
-            }
-            ProfileFormat::Svg => {
-                let (owner, stacks) = self.stacks(&event).await?;
-                let drawn = spawn_blocking(move || flame::draw(&stacks, &title(&owner))).await??;
-                ("image/svg+xml", Bytes::from(drawn))
-            }
-        };
+    /// If there is no such profile, or it cannot be read.
+    pub async fn profile(
+        &self,
+        id: &str,
+        format: ProfileFormat,
+        wanted: ProfilePart,
+    ) -> Result<GetProfileResponse, Error> {
+        let owner = self.profile_owner(self.event(id).await?).await?;
+        let (media_type, content) = spawn_blocking(move || render(&owner, format, wanted)).await??;
         Ok(GetProfileResponse { media_type: media_type.into(), content })
     }
 
@@ -309,4 +296,37 @@ fn title(event: &Event) -> String {
 /// Text as a phrase of a query.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn part(owner: &Event, part: ProfilePart) -> Result<&Attachment, Error> {
+    let (found, missing) = match part {
+        ProfilePart::Before => (flame::named(owner, PROFILE_BEFORE), "the event has no profile of the seconds before"),
+        // Captures of older agents have this one only, by another name.
+        ProfilePart::After => {
+            let after = flame::named(owner, PROFILE_AFTER).or_else(|| flame::attachment(owner));
+            (after, "the event has no profile")
+        }
+        ProfilePart::Unspecified | ProfilePart::Difference => (flame::telling(owner), "the event has no profile"),
+    };
+    found.ok_or_else(|| Error::NotFound(missing.into()))
+}
+
+fn render(owner: &Event, format: ProfileFormat, wanted: ProfilePart) -> Result<(&'static str, Bytes), Error> {
+    const FOLDED: &str = "text/plain; charset=utf-8";
+    const SVG: &str = "image/svg+xml";
+    let stacks = |wanted| Ok::<_, Error>(flame::stacks(part(owner, wanted)?)?);
+    if wanted == ProfilePart::Difference {
+        let difference = Difference::of(&stacks(ProfilePart::Before)?, &stacks(ProfilePart::After)?);
+        return match format {
+            ProfileFormat::Folded => Ok((FOLDED, difference.folded().into())),
+            ProfileFormat::Svg => Ok((SVG, flame::draw_difference(&difference, &title(owner))?.into())),
+            _ => Err(Error::Invalid("a difference is SVG or folded text".into())),
+        };
+    }
+    match format {
+        ProfileFormat::Unspecified => Err(Error::Invalid("`format` is missing".into())),
+        ProfileFormat::Pprof => Ok(("application/gzip", flame::packed(part(owner, wanted)?)?)),
+        ProfileFormat::Folded => Ok((FOLDED, stacks(wanted)?.folded().into())),
+        ProfileFormat::Svg => Ok((SVG, flame::draw(&stacks(wanted)?, &title(owner))?.into())),
+    }
 }

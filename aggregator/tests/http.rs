@@ -334,6 +334,33 @@ async fn a_follower_gets_what_is_stored_from_then_on_as_cloudevents() {
 }
 
 #[tokio::test]
+async fn before_after_and_their_difference_are_shown_apart() {
+    let dir = tempdir().unwrap();
+    let named = |name: &str| Attachment { name: name.into(), ..profile() };
+    let attachments = vec![named("after.pb.gz"), named("before.pb.gz")];
+    let both = Event { kind: EventKind::Capture.into(), attachments, ..event("cpuidle", NOON) };
+    let one = Event { kind: EventKind::Capture.into(), attachments: vec![profile()], ..event("cpuidle", NOON) };
+    let (aggregator, _agent) = with_events(&dir, &[both, one]).await;
+    let http = aggregator.addresses.http;
+    let of = |seq: u64, what: &str| format!("/api/v1/events/web-1/0000000000c0ffee/{seq}/{what}");
+    for part in ["before", "after"] {
+        let folded = get(http, &of(1, &format!("flame.folded?part={part}"))).await;
+        assert_eq!(folded.text(), "main;<script>alert(1)</script> 42\n");
+    }
+    let folded = get(http, &of(1, "flame.folded?part=diff")).await;
+    assert_eq!(folded.text(), "main;<script>alert(1)</script> 42 42\n");
+    let svg = get(http, &of(1, "flame.svg?part=diff")).await;
+    assert_eq!(svg.header("content-type"), "image/svg+xml");
+    assert!(svg.text().contains("&lt;script&gt;alert(1)") && !svg.text().contains("<script>alert"));
+    assert_eq!(get(http, &of(1, "profile.pb.gz?part=diff")).await.status, 400);
+    assert_eq!(get(http, &of(1, "flame.svg?part=middle")).await.status, 400);
+    assert_eq!(get(http, &of(2, "flame.svg?part=before")).await.status, 404);
+    assert_eq!(get(http, &of(2, "flame.svg?part=after")).await.status, 200);
+    let page = get(http, "/events/web-1/0000000000c0ffee/1").await;
+    assert!(page.text().contains("/flame.svg?part=diff"), "{}", page.text());
+}
+
+#[tokio::test]
 async fn the_flame_graph_of_a_run_is_drawn_for_its_trigger_too() {
     let dir = tempdir().unwrap();
     let trigger = event("cpuidle", NOON);
@@ -396,7 +423,11 @@ async fn both_doors_give_the_same_answers() {
     let event = client.get_event(GetEventRequest { id: id.clone() }).await.unwrap().into_inner();
     assert_eq!(event, Event { id: Some(id.parse().unwrap()), ..capture });
     let format = ProfileFormat::Folded.into();
-    let profile = client.get_profile(GetProfileRequest { id: id.clone(), format }).await.unwrap().into_inner();
+    let profile = client
+        .get_profile(GetProfileRequest { id: id.clone(), format, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(profile.content, "main;<script>alert(1)</script> 42\n");
     let wrong = SearchEventsRequest { query: "a:(".into(), ..SearchEventsRequest::default() };
     let status = client.search_events(wrong).await.unwrap_err();

@@ -100,6 +100,15 @@ pub(crate) struct Flame {
     pub(crate) id: String,
     #[arg(long, value_enum, default_value_t = Format::Terminal)]
     pub(crate) format: Format,
+    /// Of the seconds before the trigger
+    #[arg(long, conflicts_with_all = ["after", "diff"])]
+    pub(crate) before: bool,
+    /// Of the seconds after the trigger; without this the default, unless it has no samples
+    #[arg(long, conflicts_with = "diff")]
+    pub(crate) after: bool,
+    /// What changed from before to after, in CPU time a second; with `--format svg` or `folded`
+    #[arg(long)]
+    pub(crate) diff: bool,
     /// Write to this file instead of the standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) output_file: Option<PathBuf>,

@@ -65,7 +65,8 @@ async fn a_burst_in_a_nested_cgroup_is_caught_and_found_with_its_guilty_function
     // The trigger has no profile of its own: that of its run is given.
     for id in [id, trigger.id.context("a stored event has an id")?.to_string()] {
         let format = ProfileFormat::Folded.into();
-        let folded = client.get_profile(GetProfileRequest { id, format }).await?.into_inner().content;
+        let folded =
+            client.get_profile(GetProfileRequest { id, format, ..Default::default() }).await?.into_inner().content;
         let folded = String::from_utf8(folded.to_vec())?;
         let samples = |line: &str| line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
         let all: u64 = folded.lines().map(samples).sum();

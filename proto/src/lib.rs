@@ -30,5 +30,9 @@ pub const PROTOCOL: u32 = 1;
 pub const MAX_NODE_NAME: usize = 253;
 /// Media type of a pprof profile (its `Attachment` is `gzip` encoded).
 pub const PPROF_MEDIA_TYPE: &str = "application/vnd.google.protobuf; proto=perftools.profiles.Profile";
+/// Name of the attachment that has the profile of the seconds before a trigger.
+pub const PROFILE_BEFORE: &str = "before.pb.gz";
+/// Name of the attachment that has the profile of the seconds after a trigger.
+pub const PROFILE_AFTER: &str = "after.pb.gz";
 /// Every message and service of this crate as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

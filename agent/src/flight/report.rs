@@ -6,12 +6,8 @@
 use std::time::Duration;
 
 use galen_profile::{Lost, Profile, Recording, Summary};
-use galen_proto::{PPROF_MEDIA_TYPE, v1::Attachment};
+use galen_proto::{PPROF_MEDIA_TYPE, PROFILE_AFTER, PROFILE_BEFORE, v1::Attachment};
 use serde::Serialize;
-
-/// Names of the attachments.
-const BEFORE: &str = "before.pb.gz";
-const AFTER: &str = "after.pb.gz";
 
 /// A capture that is complete.
 pub(crate) struct Captured {
@@ -136,8 +132,8 @@ impl Captured {
 
     pub(crate) fn attachments(self) -> Vec<Attachment> {
         let Recording { before, after } = self.recording;
-        let before = before.ok().map(|profile| attachment(BEFORE, profile));
-        [attachment(AFTER, after)].into_iter().chain(before).collect()
+        let before = before.ok().map(|profile| attachment(PROFILE_BEFORE, profile));
+        [attachment(PROFILE_AFTER, after)].into_iter().chain(before).collect()
     }
 }
 

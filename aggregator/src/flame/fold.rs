@@ -18,10 +18,12 @@ pub struct Stack {
 }
 
 /// All stacks, ordered by their frames.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stacks {
     pub stacks: Vec<Stack>,
     pub samples: u64,
+    /// Microseconds of CPU a second that a sample stands for; 1 where the profile does not tell.
+    pub weight: f64,
 }
 
 impl Stacks {
@@ -49,7 +51,9 @@ impl Stacks {
         }
         let stacks: Vec<_> = stacks.into_iter().map(|(frames, samples)| Stack { frames, samples }).collect();
         let samples = stacks.iter().fold(0, |sum: u64, stack| sum.saturating_add(stack.samples));
-        Self { stacks, samples }
+        let (period, duration) = (profile.period as f64, profile.duration_nanos as f64);
+        let weight = if period > 0.0 && duration > 0.0 { period / duration * 1e6 } else { 1.0 };
+        Self { stacks, samples, weight }
     }
 
     /// A stack a line: frames from the root, joined by `;`, a space, the number of samples.

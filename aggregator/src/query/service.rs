@@ -52,7 +52,7 @@ impl QueryService for Service {
 
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Result<Response<GetProfileResponse>, Status> {
         let request = request.into_inner();
-        Ok(Response::new(self.queries.profile(&request.id, request.format()).await?))
+        Ok(Response::new(self.queries.profile(&request.id, request.format(), request.part()).await?))
     }
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {

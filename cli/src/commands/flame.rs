@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use galen_proto::v1::{GetProfileRequest, ProfileFormat};
+use galen_proto::v1::{GetProfileRequest, ProfileFormat, ProfilePart};
 
 use crate::{
     arguments::{Flame, Format},
@@ -26,7 +26,16 @@ pub(crate) async fn run(mut client: Client, arguments: Flame) -> Result<(), Erro
         Format::Svg => ProfileFormat::Svg,
         Format::Pprof => ProfileFormat::Pprof,
     };
-    let request = GetProfileRequest { id: arguments.id, format: format.into() };
+    let part = match arguments {
+        Flame { before: true, .. } => ProfilePart::Before,
+        Flame { after: true, .. } => ProfilePart::After,
+        Flame { diff: true, format: Format::Terminal | Format::Pprof, .. } => {
+            return Err(Error::Usage("a difference is for `--format svg` or `--format folded`".into()));
+        }
+        Flame { diff: true, .. } => ProfilePart::Difference,
+        _ => ProfilePart::Unspecified,
+    };
+    let request = GetProfileRequest { id: arguments.id, format: format.into(), part: part.into() };
     let mut content = client.get_profile(request).await?.into_inner().content.to_vec();
     if arguments.format == Format::Terminal {
         let folded = String::from_utf8(content).map_err(|_| Error::Profile("it is not text"))?;

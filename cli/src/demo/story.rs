@@ -106,7 +106,7 @@ impl Story {
         self.step("the capture is at the aggregator")?;
 
         let id = capture.id.as_ref().map(ToString::to_string).unwrap_or_default();
-        let request = GetProfileRequest { id, format: ProfileFormat::Folded.into() };
+        let request = GetProfileRequest { id, format: ProfileFormat::Folded.into(), ..Default::default() };
         let folded = client.get_profile(request).await?.into_inner().content;
         let stacks = StackTree::from_folded(&String::from_utf8_lossy(&folded))?;
         summary::write(

@@ -1,7 +1,10 @@
 //! One event: what happened, the values against their thresholds, the other events of its run, and its flame graph.
 
 use axum::{extract::State, response::Response};
-use galen_proto::v1::{Event, EventKind};
+use galen_proto::{
+    PROFILE_BEFORE,
+    v1::{Event, EventKind},
+};
 use galen_store::kind_name;
 use maud::{Markup, html};
 
@@ -109,19 +112,24 @@ fn sorted(labels: &std::collections::HashMap<String, String>) -> Vec<(String, St
 fn graph(event: &Event, profile: Result<(Event, Stacks), Error>) -> Markup {
     let base = format!("/api/v1/events/{}", path(event));
     match profile {
-        Ok((_, stacks)) => html! {
+        Ok((owner, stacks)) => html! {
             section {
                 h2 { "Flame graph" }
                 p { (stacks.samples) " samples. "
                     a href={ (base) "/flame.svg" } { "SVG" } " · " a href={ (base) "/flame.folded" } { "folded text" } " · "
-                    a href={ (base) "/profile.pb.gz" } { "pprof" } }
+                    a href={ (base) "/profile.pb.gz" } { "pprof" }
+                    @if flame::named(&owner, PROFILE_BEFORE).is_some() {
+                        " Of the seconds " a href={ (base) "/flame.svg?part=before" } { "before" } ", "
+                        a href={ (base) "/flame.svg?part=after" } { "after" } ", and the "
+                        a href={ (base) "/flame.svg?part=diff" } { "difference" } "."
+                    } }
                 iframe.flame src={ (base) "/flame.svg" } title="Flame graph" sandbox="allow-scripts" height=(flame::height(&stacks)) {}
                 h3 { "Hottest stacks" }
                 ol.stacks { @for stack in stacks.hottest(HOTTEST) { li { (hot(stack, stacks.samples)) } } }
             }
         },
         Err(error) if error.class() == Class::NotFound => html! {
-            @if event.kind() == EventKind::Trigger && event.tracer == "cpuidle" {
+            @if event.kind() == EventKind::Trigger && matches!(event.tracer.as_str(), "cpuidle" | "cpusys") {
                 section { h2 { "Flame graph" } p { "The capture of this run has not arrived yet. Load the page again when it has." } }
             }
         },
