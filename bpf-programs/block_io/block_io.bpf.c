@@ -208,7 +208,8 @@ int BPF_PROG(ended, struct request *rq, int error, unsigned int bytes)
 	__u64 key = (__u64)rq, now = bpf_ktime_get_ns(), queued, device;
 	struct block_io_flight *flight = bpf_map_lookup_elem(&flights, &key);
 	struct block_io_usage *usage;
-	__u32 direction;
+	/* Of full width: what older verifiers know of a number that is narrower is lost when it is put on the stack. */
+	__u64 direction;
 
 	if (!flight || !flight->issued) {
 		__u32 disk = disk_of(rq);
@@ -218,6 +219,7 @@ int BPF_PROG(ended, struct request *rq, int error, unsigned int bytes)
 		return 0;
 	}
 	direction = flight->direction;
+	barrier_var(direction);
 	if (direction >= BLOCK_IO_DIRECTIONS)
 		return 0;
 	usage = usage_of(flight);
