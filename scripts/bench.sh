@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
-#   scripts/bench.sh [sizes] [idle] [burst] [backlog] [buffer] [ingest] [index]
+#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [buffer] [ingest] [index]
 #
-# Without arguments: all of them, in about fifteen minutes and 20 GB of disk below the target directory at the most.
+# Without arguments: all of them, in about half an hour and 20 GB of disk below the target directory at the most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,12 +11,12 @@ release=${CARGO_TARGET_DIR:-target}/release
 fleet=()
 wanted=("$@")
 if ((${#wanted[@]} == 0)); then
-  wanted=(sizes idle burst backlog buffer ingest index)
+  wanted=(sizes idle burst short backlog buffer ingest index)
 fi
 
 for one in "${wanted[@]}"; do
   case $one in
-  sizes | idle | burst | backlog) fleet+=("$one") ;;
+  sizes | idle | burst | short | backlog) fleet+=("$one") ;;
   buffer | ingest | index) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2

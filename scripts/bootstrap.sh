@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks: for a build, or for the tests as well.
+# Installs what this machine lacks: for a build, for the tests as well, or for the tests on other kernels.
 #
-#   scripts/bootstrap.sh build|test
+#   scripts/bootstrap.sh build|test|kernels
 #
 # Looks at a few files; where nothing is missing it says and changes nothing. Otherwise it installs with apt-get, as
 # root or by a sudo that asks for no password, and where neither is there it stops and says what to install.
@@ -9,7 +9,7 @@ set -euo pipefail
 
 purpose=${1:-}
 case $purpose in
-build | test) ;;
+build | test | kernels) ;;
 *)
   sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
   exit 2
@@ -49,6 +49,15 @@ if [[ $purpose == test ]]; then
   want busybox-static /usr/share/doc/busybox-static
   want e2fsprogs mkfs.ext4 /usr/sbin/mkfs.ext4
   want mount losetup /usr/sbin/losetup
+fi
+
+if [[ $purpose == kernels ]]; then
+  want qemu-system-x86 qemu-system-x86_64
+  want busybox-static /usr/share/doc/busybox-static
+  want cpio cpio
+  want e2fsprogs mkfs.ext4
+  want xz-utils xz
+  want zstd zstd
 fi
 
 if ((${#missing[@]})); then
