@@ -1,23 +1,62 @@
-//! What the agent takes of an idle machine: all tracers on, connected, nothing happening.
+//! What the agent takes of an idle machine, connected, nothing happening: with three tracers, with everything, and with
+//! everything on a machine of many containers.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::Result;
+use galen_agent::{TracerSet, tracers::Shipped};
 use tokio::time::{Instant, sleep};
 
 use super::{Figure, mib};
 use crate::{
+    cgroup::Cgroup,
     fleet::{Agent, Aggregator},
+    process::Process,
     query, wait,
 };
 
-const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(40);
 const WATCH: Duration = Duration::from_secs(120);
+/// The tracers of the smallest set.
+const THREE: [&str; 3] = ["cpuidle", "memburst", "oom"];
+const CONTAINERS: usize = 500;
+
+struct Taken {
+    cpu_percent: f64,
+    memory: String,
+    wakeups: String,
+}
 
 pub(super) async fn measure(dir: &Path) -> Result<Vec<Figure>> {
+    let others = Shipped::factories().into_iter().filter(|factory| !THREE.contains(&factory.name));
+    let mut off: Vec<String> = others.map(|factory| format!("tracers.{}.enabled=false", factory.name)).collect();
+    off.push("profiler.flight_recorder=false".into());
+    let off: Vec<&str> = off.iter().map(String::as_str).collect();
+    let three = watch(&dir.join("three"), &off).await?;
+    let all = watch(&dir.join("all"), &[]).await?;
+    let crowd = crowd(&dir.join("crowd"))?;
+    let crowded = watch(&dir.join("crowded"), &[]).await?;
+    drop(crowd);
+    Ok([
+        (three, "cpuidle, memburst and oom, idle", "≤0.05 %", "≤16 MiB"),
+        (all, "every tracer and the flight recorder, idle", "≤0.15 %", "≤20 MiB"),
+        (crowded, "the same with 500 containers", "≤1 %", "≤40 MiB"),
+    ]
+    .into_iter()
+    .flat_map(|(taken, what, cpu, memory)| {
+        [
+            Figure { name: what, measured: format!("{:.3} % of one core", taken.cpu_percent), reach: cpu },
+            Figure { name: "   resident memory (peak)", measured: taken.memory, reach: memory },
+            Figure { name: "   wake-ups a second", measured: taken.wakeups, reach: "" },
+        ]
+    })
+    .collect())
+}
+
+async fn watch(dir: &Path, settings: &[&str]) -> Result<Taken> {
     fs::create_dir_all(dir)?;
     let aggregator = Aggregator::start(dir, &[]).await?;
-    let agent = Agent::start("galen-agent", "idle", dir, aggregator.addresses.grpc, &[])?;
+    let agent = Agent::start("galen-agent", "idle", dir, aggregator.addresses.grpc, settings)?;
     wait::until("the agent to connect", Duration::from_secs(30), || {
         let mut query = aggregator.query.clone();
         async move { query::node(&mut query, "idle").await }
@@ -27,17 +66,27 @@ pub(super) async fn measure(dir: &Path) -> Result<Vec<Figure>> {
     let (before, waits, start) = (agent.process.usage()?, switches(agent.process.pid())?, Instant::now());
     sleep(WATCH).await;
     let (after, elapsed) = (agent.process.usage()?, start.elapsed().as_secs_f64());
-    let cpu = (after.cpu - before.cpu).as_secs_f64() / elapsed * 100.0;
     let wakeups = (switches(agent.process.pid())? - waits) as f64 / elapsed;
-    Ok(vec![
-        Figure { name: "idle agent: CPU of one core", measured: format!("{cpu:.3} %"), reach: "≤0.05 %" },
-        Figure {
-            name: "idle agent: resident memory (peak)",
-            measured: format!("{:.1} MiB ({:.1})", mib(after.resident_bytes), mib(after.peak_resident_bytes)),
-            reach: "≤16 MiB",
-        },
-        Figure { name: "idle agent: wake-ups a second", measured: format!("{wakeups:.1}"), reach: "" },
-    ])
+    Ok(Taken {
+        cpu_percent: (after.cpu - before.cpu).as_secs_f64() / elapsed * 100.0,
+        memory: format!("{:.1} MiB ({:.1})", mib(after.resident_bytes), mib(after.peak_resident_bytes)),
+        wakeups: format!("{wakeups:.1}"),
+    })
+}
+
+/// Cgroups with a sleeping process each.
+fn crowd(dir: &Path) -> Result<Vec<(Process, Cgroup)>> {
+    fs::create_dir_all(dir)?;
+    let one = |number: usize| {
+        let cgroup = Cgroup::everywhere(&format!("/galen-bench-{}-{number}", std::process::id()))?;
+        let log = dir.join("sleep.log");
+        let process = Process::adopt(Command::new("sleep").arg("3600").spawn()?, log);
+        for folder in &cgroup.folders {
+            fs::write(folder.join("cgroup.procs"), process.pid().to_string())?;
+        }
+        Ok((process, cgroup))
+    };
+    (0..CONTAINERS).map(one).collect()
 }
 
 /// Voluntary context switches of all threads: each is a wake-up.

@@ -3,6 +3,7 @@
 mod backlog;
 mod burst;
 mod idle;
+mod short;
 mod sizes;
 
 use std::path::Path;
@@ -28,6 +29,9 @@ pub async fn run(scratch: &Path, only: &[String]) -> Result<Vec<Figure>> {
     }
     if wanted("burst") {
         figures.extend(burst::measure(&scratch.join("burst")).await?);
+    }
+    if wanted("short") {
+        figures.extend(short::measure(&scratch.join("short")).await?);
     }
     if wanted("backlog") {
         figures.extend(backlog::measure(&scratch.join("backlog")).await?);
