@@ -147,7 +147,7 @@ impl Frozen {
     }
 
     pub(super) fn attachments(self) -> Vec<Attachment> {
-        vec![attachment(BEFORE, self.0)]
+        vec![attachment(PROFILE_BEFORE, self.0)]
     }
 }
 
