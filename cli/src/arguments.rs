@@ -200,7 +200,10 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// End by itself after this time, with exit code 0 only if the burst was caught
+    /// Provoke an anomaly for each tracer, one after the other, instead of the burst alone
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// End by itself after this time, with exit code 0 only if what was provoked was caught
     #[arg(long = "for", value_name = "DURATION")]
     pub(crate) limit: Option<Span>,
 }
@@ -212,21 +215,8 @@ pub(crate) const CHILD: &str = "demo-child";
 #[derive(Debug, Parser)]
 #[command(name = CHILD)]
 pub(crate) enum DemoChild {
-    Burst(Burst),
+    Load(galen_provoke::Arguments),
     Tethered(Tethered),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Burst {
-    /// How long to be busy
-    #[arg(long = "for", value_name = "DURATION")]
-    pub(crate) duration: Span,
-    /// Threads
-    #[arg(long, default_value_t = 1)]
-    pub(crate) threads: usize,
-    /// `cgroup.procs` of a cgroup to join before beginning
-    #[arg(long)]
-    pub(crate) join: Vec<PathBuf>,
 }
 
 #[cfg(test)]

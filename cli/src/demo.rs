@@ -1,10 +1,11 @@
-//! `galen demo`: the whole way of an event on this machine, from a CPU burst to the flame graph.
+//! `galen demo`: the whole way of an event on this machine, from a CPU burst to the flame graph; with `--all`, from an
+//! anomaly for each tracer to what it tells of it.
 //!
-//! The two daemons beside this executable run as children in a temporary directory; a third child is busy in a cgroup
-//! of its own. However the demo ends, the children end with it, and the cgroup and the directory are removed.
+//! The two daemons beside this executable run as children in a temporary directory; other children provoke what is to be
+//! caught, in cgroups and on a disk of their own. However the demo ends, all of that goes with it.
 
-pub(crate) mod burst;
-mod cgroup;
+mod all;
+mod anomalies;
 mod child;
 mod story;
 mod summary;
@@ -18,15 +19,22 @@ use std::{
     time::Duration,
 };
 
+use galen_provoke::{Cgroup, Disk};
 use galen_runtime::signal;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::{cgroup::Cgroup, child::Child, story::Story};
-use crate::{arguments, error};
+use self::{child::Child, story::Story};
+use crate::{
+    arguments::{self, CHILD},
+    error,
+};
 
 const DAEMONS: [&str; 2] = ["galen-aggregator", "galen-agent"];
-/// Without `--for`, the burst must have been caught after this time.
+/// What comes before the arguments of a load, when this program is one.
+pub(crate) const LOAD: [&str; 2] = [CHILD, "load"];
+/// Without `--for`, the burst must have been caught after this time, and with `--all` everything.
 const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE_WITH_ALL: Duration = Duration::from_secs(900);
 /// Lines of each daemon's log that are shown after a failure.
 const LOG_TAIL: usize = 15;
 
@@ -46,22 +54,29 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    #[error(
-        "the burst was not caught within {0:?}: it ended at \"{1}\"; the last lines of the daemons' logs are above"
-    )]
+    #[error("not caught within {0:?}: it ended at \"{1}\"; the last lines of the daemons' logs are above")]
     NotCaught(Duration, String),
     #[error("the capture has no frame `{0}`")]
     WrongProfile(&'static str),
-    #[error("interrupted before the burst was caught")]
+    #[error(transparent)]
+    Provoke(#[from] galen_provoke::Error),
+    #[error("the kernel limits no memory of cgroups here")]
+    NoLimit,
+    #[error("not caught: {0}; the last lines of the daemons' logs are above")]
+    Missed(String),
+    #[error("interrupted before it was caught")]
     Interrupted,
 }
 
 /// What is on this machine for the time of the demo. Dropped in this order.
 struct Stage {
-    burst: Option<Child>,
+    /// Before the loads, which do not end while they wait for it.
+    disk: Option<Disk>,
+    loads: Vec<Child>,
     agent: Option<Child>,
     aggregator: Option<Child>,
-    cgroup: Cgroup,
+    /// After what runs in them.
+    cgroups: Vec<Cgroup>,
     dir: tempfile::TempDir,
 }
 
@@ -70,13 +85,19 @@ pub(crate) async fn run(arguments: arguments::Demo) -> Result<(), error::Error> 
     let started = Instant::now();
     let dir = tempfile::Builder::new().prefix("galen-demo-").tempdir();
     let dir = dir.map_err(|source| Error::Machine { what: "make a temporary directory".into(), source })?;
-    let cgroup = Cgroup::create(&format!("galen-demo-{}", std::process::id()))?;
-    let mut stage = Stage { burst: None, agent: None, aggregator: None, cgroup, dir };
+    let mut stage = Stage { disk: None, loads: Vec::new(), agent: None, aggregator: None, cgroups: Vec::new(), dir };
 
-    let limit = arguments.limit.map_or(PATIENCE, |limit| limit.0);
+    let patience = if arguments.all { PATIENCE_WITH_ALL } else { PATIENCE };
+    let limit = arguments.limit.map_or(patience, |limit| limit.0);
     let mut story = Story::new(started);
+    let telling = async {
+        match arguments.all {
+            true => story.tell_all(&mut stage, &programs).await,
+            false => story.tell(&mut stage, &programs).await,
+        }
+    };
     let caught = tokio::select! {
-        caught = timeout_at(started + limit, story.tell(&mut stage, &programs)) => caught.ok(),
+        caught = timeout_at(started + limit, telling) => caught.ok(),
         () = signal::terminated() => Some(Err(Error::Interrupted.into())),
     };
     let result = caught.unwrap_or_else(|| Err(Error::NotCaught(limit, story.now().to_owned()).into()));
@@ -92,12 +113,21 @@ pub(crate) async fn run(arguments: arguments::Demo) -> Result<(), error::Error> 
 }
 
 impl Stage {
-    /// Ends the children in the order of the data path, so that nothing is cut off on its way.
-    async fn clear(mut self) {
-        for child in [self.burst.take(), self.agent.take(), self.aggregator.take()].into_iter().flatten() {
-            child.end().await;
+    /// Ends what provokes.
+    async fn calm(&mut self) {
+        self.disk = None;
+        for load in self.loads.drain(..) {
+            load.end().await;
         }
-        self.cgroup.remove().await;
+        self.cgroups.clear();
+    }
+
+    /// Ends everything in the order of the data path, so that nothing is cut off on its way.
+    async fn clear(mut self) {
+        self.calm().await;
+        for daemon in [self.agent.take(), self.aggregator.take()].into_iter().flatten() {
+            daemon.end().await;
+        }
     }
 }
 
@@ -133,7 +163,7 @@ async fn linger(until: Option<Instant>) -> io::Result<()> {
 
 fn show_logs(stage: &Stage) -> io::Result<()> {
     let mut err = io::stderr().lock();
-    for child in [&stage.aggregator, &stage.agent].into_iter().flatten() {
+    for child in [&stage.aggregator, &stage.agent].into_iter().flatten().chain(&stage.loads) {
         writeln!(err, "\n--- {}", child.name)?;
         child.log_tail(LOG_TAIL).iter().try_for_each(|line| writeln!(err, "{line}"))?;
     }

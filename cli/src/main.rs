@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 fn be_child(child: DemoChild) -> Result<(), Error> {
     match child {
-        DemoChild::Burst(burst) => demo::burst::run(&burst),
+        DemoChild::Load(load) => Ok(load.run(&demo::LOAD).map_err(demo::Error::from)?),
         DemoChild::Tethered(tethered) => demo::exec_tethered(tethered),
     }
 }

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use galen_provoke::Cgroup;
+pub use galen_provoke::HOT_FUNCTION;
 use galen_runtime::Span;
 
-pub use crate::workload::HOT_FUNCTION;
-use crate::{
-    cgroup::Cgroup,
-    process::{Process, program},
-};
+use crate::process::{Process, program};
 
 pub struct Burst {
     // Before the cgroup, which can be removed only when it is empty.

@@ -4,8 +4,6 @@
 
 pub mod bench;
 pub mod burst;
-pub mod cgroup;
-pub mod disk;
 pub mod faults;
 pub mod fleet;
 pub mod flood;
@@ -13,4 +11,3 @@ pub mod oracle;
 pub mod process;
 pub mod query;
 pub mod wait;
-pub mod workload;

@@ -21,7 +21,7 @@ async fn a_burst_in_a_nested_cgroup_is_caught_and_found_with_its_guilty_function
     let dir = tempfile::tempdir()?;
     let aggregator = Aggregator::start(dir.path(), &[]).await?;
     let path = format!("/galen-test-{}/inner", std::process::id());
-    let outer = galen_integration_tests::cgroup::Cgroup::cpu(path.trim_end_matches("/inner"))?;
+    let outer = galen_provoke::Cgroup::cpu(path.trim_end_matches("/inner"))?;
     outer.limit_cpus(0.5)?;
     // A short capture: what is proven is the path, not its length.
     let settings = ["tracers.cpuidle.run_tracing_tool_timeout=\"3s\""];

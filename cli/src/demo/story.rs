@@ -10,14 +10,14 @@ use std::{
 };
 
 use galen_proto::v1::{
-    Event, EventKind, GetProfileRequest, ListNodesRequest, ProfileFormat, SearchEventsRequest, Support,
+    Event, EventKind, GetProfileRequest, ListNodesRequest, Node, ProfileFormat, SearchEventsRequest, Support,
 };
+use galen_provoke::{Cgroup, HOT_FUNCTION};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::{Child, Error, Stage, burst::HOT_FUNCTION, summary};
+use super::{Child, Error, LOAD, Stage, summary};
 use crate::{
-    arguments::CHILD,
     client::{self, Client},
     error,
     moment::now_unix_nanos,
@@ -29,17 +29,26 @@ const TRACER: &str = "cpuidle";
 const POLL: Duration = Duration::from_millis(100);
 /// The detector compares a window of 5 s with the one before, so it must have seen one quiet window, and the ticks at
 /// its ends.
-const QUIET: Duration = Duration::from_secs(7);
+pub(super) const QUIET: Duration = Duration::from_secs(7);
 /// A burst that was not detected after this time will not be: the window before is no longer quiet.
 const DETECTION: Duration = Duration::from_secs(12);
-/// Longer than the detection and the capture take. The burst is ended when the capture is there.
-const BURST: &str = "60s";
+/// Longer than detections and captures take. A load is ended when what it is for is there.
+const LASTS: &str = "--lasts=120s";
+/// What the burst may use, as a container might: so much that the machine keeps room for its own work.
+const CPUS: f64 = 0.5;
 
 /// Where the aggregator listens, as it says in `addresses.json`.
 #[derive(Deserialize)]
-struct Addresses {
-    grpc: SocketAddr,
-    http: SocketAddr,
+pub(super) struct Addresses {
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+}
+
+/// What the daemons are and say.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) addresses: Addresses,
+    pub(super) node: Node,
 }
 
 pub(super) struct Story {
@@ -60,49 +69,46 @@ impl Story {
 
     /// From the start of the daemons to the summary.
     pub(super) async fn tell(&mut self, stage: &mut Stage, programs: &[PathBuf; 2]) -> Result<(), error::Error> {
-        let [aggregator, agent] = programs;
-        let dir = stage.dir.path().to_owned();
-
-        self.step("starts an aggregator and an agent")?;
-        stage.aggregator = Some(start_aggregator(aggregator, &dir)?);
-        let addresses = addresses(stage, &dir).await?;
-        let url = format!("http://{}", addresses.grpc);
-        stage.agent = Some(start_agent(agent, &dir, &url)?);
-        let mut client = client::connect(&url).await?;
-
-        self.step("waits for the agent to connect")?;
-        let node = connected(stage, &mut client).await?;
-
-        self.step(&format!("node {node} watches; waits until it has seen a quiet window"))?;
+        let Opened { mut client, addresses, node } = self.open(stage, programs, "").await?;
+        let known = node.tracers.iter().find(|tracer| tracer.name == TRACER);
+        if let Some(tracer) = known.filter(|tracer| tracer.support() == Support::Unsupported) {
+            return Err(Error::Unsupported(tracer.reason.clone()).into());
+        }
+        self.step(&format!("node {} watches; waits until it has seen a quiet window", node.name))?;
         let begun = now_unix_nanos();
         let trigger = loop {
             sleep(QUIET).await;
-            self.step(&format!(
-                "a child is busy in the cgroup {}, which may use {}",
-                stage.cgroup.path, stage.cgroup.capacity
-            ))?;
-            stage.burst = Some(start_burst(stage)?);
-            if let Some(trigger) = trigger(stage, &mut client, begun).await? {
+            let cgroup = Cgroup::everywhere(&format!("/galen-demo-{}", std::process::id())).map_err(Error::from)?;
+            cgroup.prefer().map_err(Error::from)?;
+            let limited = cgroup.limit_cpus(CPUS).map_err(Error::from)?;
+            let threads = if limited { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+            let capacity = if limited { "half a CPU" } else { "all CPUs" };
+            self.step(&format!("a child is busy in the cgroup {}, which may use {capacity}", cgroup.path))?;
+            let threads = format!("--threads={threads}");
+            stage.loads.push(start_load("galen-burst", stage, &cgroup, ["spin".into(), threads.into()])?);
+            let is_ours = {
+                let path = cgroup.path.clone();
+                move |event: &Event| {
+                    event.kind() == EventKind::Trigger && event.container.as_ref().is_some_and(|c| c.cgroup == path)
+                }
+            };
+            stage.cgroups.push(cgroup);
+            if let Some(trigger) = told(stage, &mut client, TRACER, begun, DETECTION, is_ours).await? {
                 break trigger;
             }
-            if let Some(burst) = stage.burst.take() {
-                burst.end().await;
-            }
+            stage.calm().await;
             self.step("the burst did not stand out, because the machine is busy: tries again")?;
         };
 
         self.step("the trigger is at the aggregator; waits for the capture of the same run")?;
+        let of_run = |event: &Event| event.kind() == EventKind::Capture && event.run_id == trigger.run_id;
         let capture = loop {
-            let found =
-                find(&mut client, begun, |event| event.kind() == EventKind::Capture && event.run_id == trigger.run_id);
-            match found.await? {
-                Some(capture) => break capture,
-                None => pause(stage).await?,
+            if let Some(capture) = find(&mut client, TRACER, begun, of_run).await? {
+                break capture;
             }
+            pause(stage).await?;
         };
-        if let Some(burst) = stage.burst.take() {
-            burst.end().await;
-        }
+        stage.calm().await;
         self.step("the capture is at the aggregator")?;
 
         let id = capture.id.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -123,7 +129,31 @@ impl Story {
         if stacks.contains(HOT_FUNCTION) { Ok(()) } else { Err(Error::WrongProfile(HOT_FUNCTION).into()) }
     }
 
-    fn step(&mut self, what: &str) -> io::Result<()> {
+    /// Starts the daemons, and waits until they know of each other.
+    pub(super) async fn open(
+        &mut self,
+        stage: &mut Stage,
+        programs: &[PathBuf; 2],
+        settings: &str,
+    ) -> Result<Opened, error::Error> {
+        let [aggregator, agent] = programs;
+        let dir = stage.dir.path().to_owned();
+        self.step("starts an aggregator and an agent")?;
+        stage.aggregator = Some(start_aggregator(aggregator, &dir)?);
+        let addresses = addresses(stage, &dir).await?;
+        let url = format!("http://{}", addresses.grpc);
+        stage.agent = Some(start_agent(agent, &dir, &url, settings)?);
+        let mut client = client::connect(&url).await?;
+        self.step("waits for the agent to connect")?;
+        let node = connected(stage, &mut client).await?;
+        Ok(Opened { client, addresses, node })
+    }
+
+    pub(super) fn style(&self) -> Style {
+        self.style
+    }
+
+    pub(super) fn step(&mut self, what: &str) -> io::Result<()> {
         self.now = what.to_owned();
         let elapsed = format!("{:>6.1}s", self.started.elapsed().as_secs_f64());
         writeln!(io::stdout(), "{}  {what}", self.style.paint(Colour::Dim, elapsed))
@@ -138,9 +168,9 @@ fn start_aggregator(program: &Path, dir: &Path) -> Result<Child, Error> {
     start("galen-aggregator", program, dir, &settings)
 }
 
-fn start_agent(program: &Path, dir: &Path, aggregator: &str) -> Result<Child, Error> {
+fn start_agent(program: &Path, dir: &Path, aggregator: &str, settings: &str) -> Result<Child, Error> {
     let settings = format!(
-        "data_dir = {}\n\n[records]\ndir = {}\n\n[aggregator]\nendpoint = \"{aggregator}\"\n",
+        "data_dir = {}\n\n[records]\ndir = {}\n\n[aggregator]\nendpoint = \"{aggregator}\"\n{settings}",
         quoted(&dir.join("agent")),
         quoted(&dir.join("records")),
     );
@@ -154,15 +184,21 @@ fn start(name: &'static str, program: &Path, dir: &Path, settings: &str) -> Resu
     Child::start(name, program, &["--config".into(), file.into()], dir)
 }
 
-fn start_burst(stage: &Stage) -> Result<Child, Error> {
+/// This program once more, as a load in a cgroup.
+pub(super) fn start_load(
+    name: &'static str,
+    stage: &Stage,
+    cgroup: &Cgroup,
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<Child, Error> {
     let own = std::env::current_exe()
         .map_err(|source| Error::Machine { what: "find this program's own file".into(), source })?;
-    let threads = stage.cgroup.threads.to_string();
-    let mut words: Vec<OsString> = [CHILD, "burst", "--for", BURST, "--threads", &threads].map(Into::into).into();
-    for procs in stage.cgroup.procs() {
-        words.extend(["--join".into(), procs.into()]);
+    let mut all: Vec<OsString> = LOAD.into_iter().chain([LASTS]).map(Into::into).collect();
+    for folder in &cgroup.folders {
+        all.extend(["--cgroup".into(), folder.into()]);
     }
-    Child::start("galen-burst", &own, &words, stage.dir.path())
+    all.extend(words);
+    Child::start(name, &own, &all, stage.dir.path())
 }
 
 async fn addresses(stage: &mut Stage, dir: &Path) -> Result<Addresses, Error> {
@@ -177,32 +213,31 @@ async fn addresses(stage: &mut Stage, dir: &Path) -> Result<Addresses, Error> {
     }
 }
 
-/// The name of the node, once its agent is connected and watches for bursts.
-async fn connected(stage: &mut Stage, client: &mut Client) -> Result<String, error::Error> {
+/// The node, once its agent is connected and watches for bursts.
+async fn connected(stage: &mut Stage, client: &mut Client) -> Result<Node, error::Error> {
     loop {
         let nodes = client.list_nodes(ListNodesRequest {}).await?.into_inner().nodes;
-        if let Some(node) = nodes.into_iter().find(|node| node.connected)
-            && let Some(tracer) = node.tracers.iter().find(|tracer| tracer.name == TRACER)
-        {
-            if tracer.support() == Support::Unsupported {
-                return Err(Error::Unsupported(tracer.reason.clone()).into());
-            }
-            return Ok(node.name);
+        let is_there = |node: &Node| node.connected && node.tracers.iter().any(|tracer| tracer.name == TRACER);
+        if let Some(node) = nodes.into_iter().find(is_there) {
+            return Ok(node);
         }
         pause(stage).await?;
     }
 }
 
-/// The trigger of the burst in the demo's cgroup; `None` if it does not come in time.
-async fn trigger(stage: &mut Stage, client: &mut Client, begun: i64) -> Result<Option<Event>, error::Error> {
-    let cgroup = stage.cgroup.path.clone();
-    let deadline = Instant::now() + DETECTION;
+/// The first event of a tracer that is looked for; `None` if it does not come in time.
+pub(super) async fn told(
+    stage: &mut Stage,
+    client: &mut Client,
+    tracer: &str,
+    begun: i64,
+    within: Duration,
+    matches: impl Fn(&Event) -> bool,
+) -> Result<Option<Event>, error::Error> {
+    let deadline = Instant::now() + within;
     while Instant::now() < deadline {
-        let is_ours = |event: &Event| {
-            event.kind() == EventKind::Trigger && event.container.as_ref().is_some_and(|c| c.cgroup == cgroup)
-        };
-        if let Some(trigger) = find(client, begun, is_ours).await? {
-            return Ok(Some(trigger));
+        if let Some(event) = find(client, tracer, begun, &matches).await? {
+            return Ok(Some(event));
         }
         pause(stage).await?;
     }
@@ -211,11 +246,12 @@ async fn trigger(stage: &mut Stage, client: &mut Client, begun: i64) -> Result<O
 
 async fn find(
     client: &mut Client,
+    tracer: &str,
     begun: i64,
     matches: impl Fn(&Event) -> bool,
 ) -> Result<Option<Event>, error::Error> {
     let request = SearchEventsRequest {
-        query: format!("tracer:{TRACER}"),
+        query: format!("tracer:{tracer}"),
         since_unix_nanos: Some(begun),
         limit: 1000,
         ..SearchEventsRequest::default()
@@ -223,10 +259,10 @@ async fn find(
     Ok(client.search_events(request).await?.into_inner().events.into_iter().find(|event| matches(event)))
 }
 
-/// A moment before the next look, and a look at the children: nothing comes of one that has ended.
+/// A moment before the next look, and a look at the daemons: nothing comes of one that has ended.
 async fn pause(stage: &mut Stage) -> Result<(), Error> {
     sleep(POLL).await;
-    for child in [&mut stage.aggregator, &mut stage.agent, &mut stage.burst].into_iter().flatten() {
+    for child in [&mut stage.aggregator, &mut stage.agent].into_iter().flatten() {
         if let Some(status) = child.ended() {
             return Err(Error::DaemonEnded(child.name, status));
         }

@@ -1,8 +1,8 @@
 //! Provokes one anomaly for real, in the cgroups that it is told to join.
 
 use clap::Parser;
-use galen_integration_tests::workload::Arguments;
+use galen_provoke::Arguments;
 
 fn main() -> anyhow::Result<()> {
-    Arguments::parse().run()
+    Ok(Arguments::parse().run(&[])?)
 }

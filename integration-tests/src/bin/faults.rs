@@ -5,9 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use galen_integration_tests::faults::{self, Score};
+use galen_runtime::{Span, signal};
 
 /// Lets faults happen on this machine and scores what the agent tells of them. Needs root.
 #[derive(Parser)]
@@ -21,11 +22,14 @@ struct Arguments {
     /// Say what there is and run nothing.
     #[arg(long)]
     list: bool,
+    /// Run those that must raise nothing, over and over for so long.
+    #[arg(long, value_name = "DURATION")]
+    quiet_for: Option<Span>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
-    let Arguments { only, core, list } = Arguments::parse();
+    let Arguments { only, core, list, quiet_for } = Arguments::parse();
     let mut cases = faults::catalogue()?;
     cases.retain(|case| (only.is_empty() || only.iter().any(|part| case.name.contains(part))) && (!core || case.core));
     ensure!(!cases.is_empty(), "no case has such a name");
@@ -37,10 +41,20 @@ async fn main() -> Result<ExitCode> {
     }
     ensure!(rustix::process::geteuid().is_root(), "faults need root");
     let dir = tempfile::tempdir()?;
-    let scores = faults::run(cases, dir.path(), |score| {
+    let show = |score: &Score| {
         let _ = writeln!(stdout(), "{score}");
-    })
-    .await?;
+    };
+    let running = async {
+        match quiet_for {
+            Some(lasts) => faults::quiet(cases, dir.path(), lasts.0, show).await,
+            None => faults::run(cases, dir.path(), show).await,
+        }
+    };
+    let scores = tokio::select! {
+        scores = running => scores?,
+        // What was made goes with its handles.
+        () = signal::terminated() => bail!("interrupted"),
+    };
     let outcomes = || scores.iter().flat_map(|score| &score.outcomes);
     let told = outcomes().filter(|outcome| outcome.latency.is_some()).count();
     let ranked = || outcomes().filter_map(|outcome| outcome.culprit_first);

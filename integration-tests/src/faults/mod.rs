@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use galen_runtime::{Size, Span};
 use serde::Deserialize;
 
-pub use run::{Runner, run};
+pub use run::{Runner, quiet, run};
 pub use score::{Outcome, Score};
 
 /// Where the cases are.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -108,6 +108,32 @@ pub async fn run(cases: Vec<Case>, dir: &Path, mut done: impl FnMut(&Score)) -> 
         let runner = Runner::start(&subfolder(dir, &case.name)?, &case.settings).await?;
         scores.push(runner.case(case).await?);
         scores.last().into_iter().for_each(&mut done);
+    }
+    Ok(scores)
+}
+
+/// Runs cases that must raise nothing, over and over for as long as asked, against one agent with every tracer.
+///
+/// # Errors
+/// As [`run`].
+pub async fn quiet(
+    mut cases: Vec<Case>,
+    dir: &Path,
+    lasts: Duration,
+    mut done: impl FnMut(&Score),
+) -> Result<Vec<Score>> {
+    cases.retain(|case| case.truth.is_empty() && case.settings.is_empty());
+    let (alone, together): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| case.alone);
+    let runner = Runner::start(dir, &["tracers.waitrate.enabled=true".to_owned()]).await?;
+    let began = Instant::now();
+    let mut scores = Vec::new();
+    while began.elapsed() < lasts {
+        let mut round = try_join_all(together.iter().map(|case| runner.case(case))).await?;
+        for case in &alone {
+            round.push(runner.case(case).await?);
+        }
+        round.iter().for_each(&mut done);
+        scores.extend(round);
     }
     Ok(scores)
 }

@@ -6,14 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use galen_provoke::{Cgroup, Disk, Shape};
 use tempfile::TempDir;
 
 use super::{Case, Load};
-use crate::{
-    cgroup::Cgroup,
-    disk::{Disk, Shape},
-    process::{Process, program},
-};
+use crate::process::{Process, program};
 
 pub(super) struct Stage {
     /// Path of the cgroup that holds all others.
@@ -48,10 +45,11 @@ impl Moment {
 
 impl Stage {
     pub(super) fn set(case: &Case) -> Result<Self> {
-        let root = format!("/galen-fault-{}-{}", std::process::id(), case.name);
+        let dir = tempfile::Builder::new().prefix(&format!("galen-fault-{}-", case.name)).tempdir()?;
+        // A name of its own each time: who was told is left alone for a while.
+        let root = format!("/{}", dir.path().file_name().unwrap_or_default().to_string_lossy());
         let loads = case.loads.iter().map(|_| None).collect();
-        let mut stage =
-            Self { root: root.clone(), disks: BTreeMap::new(), loads, cgroups: Vec::new(), dir: tempfile::tempdir()? };
+        let mut stage = Self { root: root.clone(), disks: BTreeMap::new(), loads, cgroups: Vec::new(), dir };
         if !case.cgroups.is_empty() {
             let cgroup = Cgroup::everywhere(&root)?;
             // What a case may use it gets, however busy the machine is.

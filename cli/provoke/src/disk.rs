@@ -1,16 +1,16 @@
-//! A disk of a test's own: a loop device, as slow as it is told to be, with a filesystem or without.
+//! A disk of one's own: a loop device, as slow as it is told to be, with a filesystem or without.
 //!
 //! A shell makes it, holds it and undoes it: when the handle goes, but also when this process is killed.
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use crate::error::{Context, Error};
 
 const SCRIPT: &str = include_str!("disk.sh");
 /// Version 1 accounts what the kernel's threads write to the root.
@@ -37,10 +37,11 @@ pub struct Disk {
 
 impl Disk {
     /// In `dir`, slow for what is in the folders of `cgroups`.
-    pub fn make(dir: &Path, shape: Shape, cgroups: &[PathBuf]) -> Result<Self> {
+    pub fn make(dir: &Path, shape: Shape, cgroups: &[PathBuf]) -> Result<Self, Error> {
         let (file, folder, log) = (dir.join("disk"), dir.join("files"), dir.join("disk.log"));
-        fs::create_dir_all(&folder)?;
-        File::create(&file)?.set_len(shape.bytes)?;
+        let made = || format!("make a disk in {}", dir.display());
+        fs::create_dir_all(&folder).to(made)?;
+        File::create(&file).and_then(|file| file.set_len(shape.bytes)).to(made)?;
         let mut keeper = Command::new("sh")
             .args(["-c", SCRIPT, "disk"])
             .arg(&file)
@@ -49,19 +50,21 @@ impl Disk {
             .arg(if shape.frozen { "yes" } else { "no" })
             .args(cgroups)
             .arg(V1_ROOT)
-            // Ctrl-C is for the test, which then lets go of it.
+            // Ctrl-C is for who has the disk, and then lets go of it.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(&log)?)
+            .stderr(File::create(&log).to(made)?)
             .spawn()
-            .context("failed to run sh")?;
+            .to(|| "run sh".into())?;
         let mut device = String::new();
-        let read = keeper.stdout.take().map(|out| BufReader::new(out.take(4096)).read_line(&mut device));
+        let said = keeper.stdout.take().map_or(Ok(0), |out| BufReader::new(out.take(4096)).read_line(&mut device));
         let disk = Self { device: device.trim().into(), folder, keeper };
-        read.context("sh has an output")??;
-        ensure!(!device.is_empty(), "failed to make a disk: {}", fs::read_to_string(log)?.trim());
-        Ok(disk)
+        match said {
+            Ok(1..) => Ok(disk),
+            Ok(0) => Err(io::Error::other(fs::read_to_string(log).unwrap_or_default().trim().to_owned())).to(made),
+            Err(error) => Err(error).to(made),
+        }
     }
 
     /// As events call it.

@@ -1,4 +1,4 @@
-# A disk of a test's own: made, held while the standard input is open, then undone, whatever became of who made it.
+# A disk of one's own: made, held while the standard input is open, then undone, whatever became of who made it.
 #
 #   sh disk.sh FILE BYTES_A_SECOND MOUNT_POINT FROZEN [CGROUP]…
 #

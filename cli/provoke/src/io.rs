@@ -9,18 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use galen_runtime::Size;
 use rustix::fs::{Advice, OFlags, fadvise, syncfs};
 
-use super::in_threads;
+use crate::{
+    error::{Context, Error},
+    in_threads,
+};
 
 /// Direct requests must be at such an address and of such a size.
 const ALIGNMENT: usize = 4096;
 
-#[derive(Args)]
-pub(super) struct Io {
+#[derive(Debug, Args)]
+pub(crate) struct Io {
     #[arg(value_enum)]
     way: Way,
     /// A device, or a file; each thread but the first has one of its own, with its number at the end.
@@ -41,21 +43,21 @@ pub(super) struct Io {
     rest_millis: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Way {
     Read,
     Write,
 }
 
 impl Io {
-    pub(super) fn run(self, lasts: Duration) -> Result<()> {
+    pub(crate) fn run(self, lasts: Duration) -> Result<(), Error> {
         let end = Instant::now() + lasts;
         in_threads(self.threads, |place| self.worker(place, end))
     }
 
-    fn worker(&self, place: usize, end: Instant) -> Result<()> {
-        let mut file = self.open(place).with_context(|| format!("failed to open {}", self.file.display()))?;
-        let block = usize::try_from(self.block.0)?.next_multiple_of(ALIGNMENT);
+    fn worker(&self, place: usize, end: Instant) -> Result<(), Error> {
+        let mut file = self.open(place).to(|| format!("open {}", self.file.display()))?;
+        let block = (self.block.0 as usize).next_multiple_of(ALIGNMENT);
         let mut buffer = vec![1_u8; block + ALIGNMENT];
         let skip = buffer.as_ptr().align_offset(ALIGNMENT);
         let buffer = &mut buffer[skip..skip + block];
@@ -67,7 +69,7 @@ impl Io {
             };
             let moved = match moved {
                 Err(error) if error.kind() == ErrorKind::StorageFull => 0,
-                moved => moved.context("failed to read or write")?,
+                moved => moved.to(|| format!("read or write {}", self.file.display()))?,
             };
             done += moved as u64;
             if moved == 0 || done >= self.round.0 {
@@ -80,16 +82,14 @@ impl Io {
     }
 
     /// What was written goes to the disk, by the kernel's threads; what was read is read from there again.
-    fn begin_anew(&self, file: &mut File) -> Result<()> {
-        file.seek(SeekFrom::Start(0))?;
-        if self.direct {
-            return Ok(());
-        }
-        match self.way {
-            Way::Write => syncfs(&*file)?,
-            Way::Read => fadvise(&*file, 0, None, Advice::DontNeed)?,
-        }
-        Ok(())
+    fn begin_anew(&self, file: &mut File) -> Result<(), Error> {
+        let done = match self.way {
+            _ if self.direct => Ok(()),
+            Way::Write => syncfs(&*file),
+            Way::Read => fadvise(&*file, 0, None, Advice::DontNeed),
+        };
+        done.to(|| format!("begin anew with {}", self.file.display()))?;
+        file.seek(SeekFrom::Start(0)).map(drop).to(|| "go back to where a file begins".into())
     }
 
     fn open(&self, place: usize) -> std::io::Result<File> {

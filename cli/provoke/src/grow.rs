@@ -8,15 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use galen_runtime::Size;
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::error::{Context, Error};
+
 const STEP: usize = 1 << 20;
 
-#[derive(Args)]
-pub(super) struct Grow {
+#[derive(Debug, Args)]
+pub(crate) struct Grow {
     #[arg(long)]
     bytes: Size,
     /// Spread over this time; none: as fast as it goes.
@@ -25,11 +26,11 @@ pub(super) struct Grow {
     #[arg(long, value_enum, default_value = "anon")]
     kind: Kind,
     /// Of `file`; it stays.
-    #[arg(long)]
+    #[arg(long, required_if_eq("kind", "file"))]
     file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
     Anon,
     File,
@@ -37,19 +38,19 @@ enum Kind {
 }
 
 impl Grow {
-    pub(super) fn run(self, lasts: Duration) -> Result<()> {
+    pub(crate) fn run(self, lasts: Duration) -> Result<(), Error> {
         let start = Instant::now();
-        let steps = usize::try_from(self.bytes.0)?.div_ceil(STEP);
+        let steps = self.bytes.0.div_ceil(STEP as u64);
         let pause = Duration::from_secs_f64(self.over_seconds / steps.max(1) as f64);
         let mut held = Vec::new();
         let mut file = match self.kind {
             Kind::Anon => None,
-            Kind::File => Some(File::create(self.file.context("--file is needed")?)?),
-            Kind::Shmem => Some(File::from(memfd_create("grow", MemfdFlags::CLOEXEC)?)),
+            Kind::File => Some(File::create(self.file.unwrap_or_default()).to(|| "make a file".into())?),
+            Kind::Shmem => Some(File::from(memfd_create("grow", MemfdFlags::CLOEXEC).to(|| "make a memfd".into())?)),
         };
         for _ in 0..steps {
             match &mut file {
-                Some(file) => file.write_all(&[1; STEP]).context("failed to write")?,
+                Some(file) => file.write_all(&[1; STEP]).to(|| "write".into())?,
                 // Written to, so that each page is there.
                 None => held.push(vec![1_u8; STEP]),
             }

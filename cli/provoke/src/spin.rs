@@ -1,26 +1,31 @@
 //! CPU time: in a function with a known name, in the kernel, in threads or in processes that live for a moment.
 
 use std::{
-    hint,
-    process::Command,
-    thread,
+    hint, thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use clap::Args;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
-use super::in_threads;
+use crate::{
+    Again,
+    error::{Context, Error},
+    in_threads,
+};
 
 /// The function in which user time is spent.
-pub const HOT_FUNCTION: &str = "galen_test_hot_function";
+pub const HOT_FUNCTION: &str = "galen_hot_function";
 /// Length of one turn of a load that works and rests.
 const TURN: Duration = Duration::from_millis(50);
 
-#[derive(Args)]
-pub(super) struct Spin {
+#[derive(Debug, Args)]
+pub(crate) struct Spin {
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// All on this CPU.
+    #[arg(long)]
+    cpu: Option<usize>,
     /// Spend the time in the kernel.
     #[arg(long)]
     system: bool,
@@ -39,39 +44,40 @@ pub(super) struct Spin {
 }
 
 impl Spin {
-    pub(super) fn run(self, lasts: Duration) -> Result<()> {
+    pub(crate) fn run(self, lasts: Duration, again: &Again<'_>) -> Result<(), Error> {
+        if let Some(cpu) = self.cpu {
+            let mut cpus = CpuSet::new();
+            cpus.set(cpu);
+            sched_setaffinity(None, &cpus).to(|| format!("run on CPU {cpu}"))?;
+        }
         let end = Instant::now() + lasts;
-        in_threads(self.threads, |_| self.worker(lasts, end))
+        in_threads(self.threads, |_| self.worker(lasts, end, again))
     }
 
-    fn worker(&self, lasts: Duration, end: Instant) -> Result<()> {
+    fn worker(&self, lasts: Duration, end: Instant, again: &Again<'_>) -> Result<(), Error> {
         let start = Instant::now();
         while Instant::now() < end {
             if let Some((on, off)) = self.every {
-                self.work(end.min(Instant::now() + on))?;
+                self.work(end.min(Instant::now() + on), again)?;
                 thread::sleep(off.min(end.saturating_duration_since(Instant::now())));
             } else if self.ramp || self.share < 1.0 {
                 let along = if self.ramp { start.elapsed().div_duration_f64(lasts) } else { 1.0 };
                 let work = TURN.mul_f64((self.share * along).min(1.0));
-                self.work(Instant::now() + work)?;
+                self.work(Instant::now() + work, again)?;
                 thread::sleep(TURN - work);
             } else {
-                self.work(end)?;
+                self.work(end, again)?;
             }
         }
         Ok(())
     }
 
-    fn work(&self, until: Instant) -> Result<()> {
+    fn work(&self, until: Instant, again: &Again<'_>) -> Result<(), Error> {
         if let Some(millis) = self.process_millis {
-            let own = std::env::current_exe()?;
+            let load: &[&str] = if self.system { &["spin", "--system"] } else { &["spin"] };
             while Instant::now() < until {
-                let mut child = Command::new(&own);
-                child.args(["--lasts", &format!("{millis}ms"), "spin"]);
-                if self.system {
-                    child.arg("--system");
-                }
-                child.status().context("failed to start a process that lives for a moment")?;
+                let mut child = again.command(Duration::from_millis(millis), load)?;
+                child.status().to(|| "start a process that lives for a moment".into())?;
             }
         } else if self.system {
             while Instant::now() < until {
@@ -80,21 +86,22 @@ impl Spin {
                 }
             }
         } else {
-            hint::black_box(galen_test_hot_function(until));
+            hint::black_box(galen_hot_function(until));
         }
         Ok(())
     }
 }
 
-fn on_off(text: &str) -> Result<(Duration, Duration)> {
-    let (on, off) = text.split_once(',').context("two numbers with a comma between them")?;
-    Ok((Duration::from_secs_f64(on.parse()?), Duration::from_secs_f64(off.parse()?)))
+fn on_off(text: &str) -> Result<(Duration, Duration), String> {
+    let two = text.split_once(',').and_then(|(on, off)| Some((on.parse().ok()?, off.parse().ok()?)));
+    let (on, off): (f64, f64) = two.ok_or("two numbers with a comma between them")?;
+    Ok((Duration::from_secs_f64(on), Duration::from_secs_f64(off)))
 }
 
 #[allow(unsafe_code, reason = "the function's name must be found in the symbol table as it is written")]
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn galen_test_hot_function(until: Instant) -> u64 {
+fn galen_hot_function(until: Instant) -> u64 {
     let mut turns = 0_u64;
     while Instant::now() < until {
         // Without an iterator, whose functions would be the hottest where they are not inlined.
