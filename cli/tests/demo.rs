@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-const TRACERS: [&str; 6] = ["cpuidle", "waitrate", "dload", "iotracer", "memburst", "oom"];
+const TRACERS: [&str; 7] = ["cpuidle", "cpusys", "waitrate", "dload", "iotracer", "memburst", "oom"];
 const HOT_FUNCTION: &str = "galen_hot_function";
 
 /// The demo, killed if the test fails; its children end with it.

@@ -21,6 +21,7 @@ const TURN: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 pub(crate) struct Spin {
+    /// 0: one for each CPU.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// All on this CPU.
@@ -51,7 +52,11 @@ impl Spin {
             sched_setaffinity(None, &cpus).to(|| format!("run on CPU {cpu}"))?;
         }
         let end = Instant::now() + lasts;
-        in_threads(self.threads, |_| self.worker(lasts, end, again))
+        let threads = match self.threads {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        in_threads(threads, |_| self.worker(lasts, end, again))
     }
 
     fn worker(&self, lasts: Duration, end: Instant, again: &Again<'_>) -> Result<(), Error> {

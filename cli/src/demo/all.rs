@@ -74,6 +74,10 @@ impl Story {
         client: &mut Client,
     ) -> Result<Fate, error::Error> {
         for attempt in 1..=ATTEMPTS {
+            if attempt > 1 {
+                self.step("it did not stand out, because the machine is busy: tries again")?;
+                sleep(QUIET).await;
+            }
             self.step(&format!("{}: {}", self.style().paint(Colour::Bold, anomaly.tracer), anomaly.what))?;
             let (begun, started) = (now_unix_nanos(), Instant::now());
             if let Err(error) = anomaly.begin(stage, attempt) {
@@ -85,6 +89,7 @@ impl Story {
             let is_it = |event: &Event| {
                 let named = match anomaly.told_of {
                     Place::Cgroup => event.container.as_ref().map(|container| &container.cgroup) == cgroup.as_ref(),
+                    Place::Host => event.container.is_none(),
                     Place::Disk => data(event)["reason_snapshot"]["device"].as_str() == disk.as_deref(),
                 };
                 named && event.kind() != EventKind::Capture

@@ -6,9 +6,11 @@ use galen_provoke::{Cgroup, Disk, Shape};
 
 use super::{Error, Stage, story::start_load};
 
-/// Captures that are short, as there are many of them.
+/// Captures that are short, as there are many of them. What the machine itself does in the kernel must not keep the demo
+/// from being told.
 pub(super) const SETTINGS: &str = "\
     [tracers.cpuidle]\nrun_tracing_tool_timeout = \"3s\"\n\
+    [tracers.cpusys]\nrun_tracing_tool_timeout = \"3s\"\ninterval_tracing = \"1s\"\n\
     [tracers.waitrate]\nrun_tracing_tool_timeout = \"3s\"\n\
     [tracers.iotracer]\nrun_tracing_tool_timeout = \"3s\"\n";
 
@@ -29,6 +31,7 @@ pub(super) enum Place {
     /// Of the first load.
     Cgroup,
     Disk,
+    Host,
 }
 
 /// A process in a cgroup of its own.
@@ -43,13 +46,20 @@ struct Load {
 
 const FREE: Load = Load { cgroup: "", cpus: None, memory: None, words: &[] };
 
-pub(super) const ANOMALIES: [Anomaly; 6] = [
+pub(super) const ANOMALIES: [Anomaly; 7] = [
     Anomaly {
         tracer: "cpuidle",
         what: "a process is suddenly busy in a cgroup that may use half a CPU",
         told_of: Place::Cgroup,
         disk: None,
         loads: &[Load { cgroup: "busy", cpus: Some(0.5), words: &["spin"], ..FREE }],
+    },
+    Anomaly {
+        tracer: "cpusys",
+        what: "all CPUs are busy in the kernel, for a process that calls it without pause",
+        told_of: Place::Host,
+        disk: None,
+        loads: &[Load { cgroup: "calling", words: &["spin", "--system", "--threads=0"], ..FREE }],
     },
     Anomaly {
         tracer: "waitrate",

@@ -81,10 +81,8 @@ impl Story {
             let cgroup = Cgroup::everywhere(&format!("/galen-demo-{}", std::process::id())).map_err(Error::from)?;
             cgroup.prefer().map_err(Error::from)?;
             let limited = cgroup.limit_cpus(CPUS).map_err(Error::from)?;
-            let threads = if limited { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
-            let capacity = if limited { "half a CPU" } else { "all CPUs" };
+            let (threads, capacity) = if limited { ("--threads=1", "half a CPU") } else { ("--threads=0", "all CPUs") };
             self.step(&format!("a child is busy in the cgroup {}, which may use {capacity}", cgroup.path))?;
-            let threads = format!("--threads={threads}");
             stage.loads.push(start_load("galen-burst", stage, &cgroup, ["spin".into(), threads.into()])?);
             let is_ours = {
                 let path = cgroup.path.clone();

@@ -30,11 +30,12 @@ const LOOK: Duration = Duration::from_millis(200);
 const SETTLED: Duration = Duration::from_secs(12);
 /// Captures short enough that cases end soon, and room for those of cases that run side by side. As these make each
 /// other wait for a CPU, which is no false alarm, cases for `waitrate` switch it on and so have an agent of their own.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "budget.max_concurrent_captures=16",
     "budget.captures_per_hour=10000",
     "budget.cpu_per_hour=\"1h\"",
     "tracers.cpuidle.run_tracing_tool_timeout=\"3s\"",
+    "tracers.cpusys.run_tracing_tool_timeout=\"3s\"",
     "tracers.iotracer.run_tracing_tool_timeout=\"3s\"",
     "tracers.waitrate.enabled=false",
 ];
