@@ -1,7 +1,10 @@
 //! CPU time: in a function with a known name, in the kernel, in threads or in processes that live for a moment.
 
 use std::{
-    hint, thread,
+    fs::File,
+    hint,
+    io::Read,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -16,6 +19,8 @@ use crate::{
 
 /// The function in which user time is spent.
 pub const HOT_FUNCTION: &str = "galen_hot_function";
+/// Read at a time: so much that hardly any time is spent outside of the kernel.
+const ZEROS: usize = 64 << 10;
 /// Length of one turn of a load that works and rests.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -85,10 +90,10 @@ impl Spin {
                 child.status().to(|| "start a process that lives for a moment".into())?;
             }
         } else if self.system {
+            let mut zeros = File::open("/dev/zero").to(|| "open /dev/zero".into())?;
+            let mut page = vec![0; ZEROS];
             while Instant::now() < until {
-                for _ in 0..1000 {
-                    hint::black_box(rustix::process::getppid());
-                }
+                zeros.read_exact(&mut page).to(|| "read /dev/zero".into())?;
             }
         } else {
             hint::black_box(galen_hot_function(until));

@@ -10,7 +10,7 @@ use super::{Error, Stage, story::start_load};
 /// from being told.
 pub(super) const SETTINGS: &str = "\
     [tracers.cpuidle]\nrun_tracing_tool_timeout = \"3s\"\n\
-    [tracers.cpusys]\nrun_tracing_tool_timeout = \"3s\"\ninterval_tracing = \"1s\"\n\
+    [tracers.cpusys]\nrun_tracing_tool_timeout = \"3s\"\ninterval_tracing = \"10s\"\n\
     [tracers.waitrate]\nrun_tracing_tool_timeout = \"3s\"\n\
     [tracers.iotracer]\nrun_tracing_tool_timeout = \"3s\"\n";
 
@@ -56,10 +56,11 @@ pub(super) const ANOMALIES: [Anomaly; 7] = [
     },
     Anomaly {
         tracer: "cpusys",
-        what: "all CPUs are busy in the kernel, for a process that calls it without pause",
+        what: "all CPUs are busy in the kernel, for a process that calls it nearly without pause",
         told_of: Place::Host,
         disk: None,
-        loads: &[Load { cgroup: "calling", words: &["spin", "--system", "--threads=0"], ..FREE }],
+        // The rest is for the agent.
+        loads: &[Load { cgroup: "calling", words: &["spin", "--system", "--threads=0", "--share=0.8"], ..FREE }],
     },
     Anomaly {
         tracer: "waitrate",
