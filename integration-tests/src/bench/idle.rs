@@ -5,11 +5,11 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::Result;
 use galen_agent::{TracerSet, tracers::Shipped};
+use galen_provoke::Cgroup;
 use tokio::time::{Instant, sleep};
 
 use super::{Figure, mib};
 use crate::{
-    cgroup::Cgroup,
     fleet::{Agent, Aggregator},
     process::Process,
     query, wait,
