@@ -79,12 +79,12 @@ impl Trigger {
 
 pub(super) fn summary(burst: &Burst, whose: Option<&str>) -> String {
     format!(
-        "memory burst{}: {} that cannot be given back, {:.0}% of {}, up {:.0}% in {:.0} s",
+        "memory burst{}: {} that cannot be given back, {:.0}% of {}, up from {} in {:.0} s",
         whose.map(|name| format!(" in {name}")).unwrap_or_default(),
         bytes(burst.now.held),
         burst.share_percent,
         whose.map_or("the machine", |_| "its limit"),
-        burst.growth_percent,
+        bytes(burst.before.held),
         burst.within.as_secs_f64()
     )
 }
@@ -92,12 +92,12 @@ pub(super) fn summary(burst: &Burst, whose: Option<&str>) -> String {
 /// The rule, the values and the thresholds.
 pub(super) fn explanation(burst: &Burst, thresholds: &Thresholds) -> String {
     format!(
-        "Anonymous and shared memory was {:.1} % of the {} that may be used (rule: {} % or more) and {:.0} % more than \
-         {:.0} s before (rule: {} % or more).",
+        "Anonymous and shared memory was {:.1} % of the {} that may be used (rule: {} % or more), up from {} {:.0} s \
+         before (rule: by {} % or more).",
         burst.share_percent,
         bytes(burst.capacity),
         thresholds.share,
-        burst.growth_percent,
+        bytes(burst.before.held),
         burst.within.as_secs_f64(),
         thresholds.growth
     )
