@@ -208,7 +208,6 @@ int BPF_PROG(ended, struct request *rq, int error, unsigned int bytes)
 	__u64 key = (__u64)rq, now = bpf_ktime_get_ns(), queued, device;
 	struct block_io_flight *flight = bpf_map_lookup_elem(&flights, &key);
 	struct block_io_usage *usage;
-	/* Of full width: what older verifiers know of a number that is narrower is lost when it is put on the stack. */
 	__u64 direction;
 
 	if (!flight || !flight->issued) {
@@ -219,7 +218,8 @@ int BPF_PROG(ended, struct request *rq, int error, unsigned int bytes)
 		return 0;
 	}
 	direction = flight->direction;
-	barrier_var(direction);
+	/* Older verifiers forget a bound that was checked on a copy: this one stays with the number, also on the stack. */
+	asm volatile("%0 &= 3" : "+r"(direction));
 	if (direction >= BLOCK_IO_DIRECTIONS)
 		return 0;
 	usage = usage_of(flight);
