@@ -17,6 +17,7 @@ pub enum Change {
     /// `absent_at`: the last time at which it did not exist; `None` if it was there at the first poll.
     Came {
         path: String,
+        id: u64,
         absent_at: Option<Duration>,
     },
     Went {
@@ -36,7 +37,7 @@ impl Workloads {
     pub fn poll(&mut self, now: Duration) -> Vec<Change> {
         let changes = self.tree.poll(now).into_iter().filter_map(|change| match change {
             cgroup::Change::Removed { path, .. } => Some(Change::Went { path }),
-            cgroup::Change::Added { path, absent_at, .. } => {
+            cgroup::Change::Added { path, id, absent_at } => {
                 let is_workload = match self.containers.classify(&path) {
                     Class::Group => false,
                     Class::Owned { cgroup } => cgroup == path,
@@ -46,7 +47,7 @@ impl Workloads {
                     return None;
                 }
                 self.containers.prefetch(&path);
-                Some(Change::Came { path, absent_at })
+                Some(Change::Came { path, id, absent_at })
             }
         });
         changes.collect()

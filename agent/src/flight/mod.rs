@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use capture::{Begun, Running, Told};
 pub(crate) use record_now::{Failed, record_now};
-pub(crate) use report::{Captured, Data, percent, round};
+pub(crate) use report::{Captured, Data};
 
 use crate::{config, host::Environment, ticker::Ticker, tracer::Loader};
 

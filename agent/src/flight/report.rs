@@ -9,6 +9,8 @@ use galen_profile::{Lost, Profile, Recording, Summary};
 use galen_proto::{PPROF_MEDIA_TYPE, PROFILE_AFTER, PROFILE_BEFORE, v1::Attachment};
 use serde::Serialize;
 
+use crate::tracer::{percent, round};
+
 /// A capture that is complete.
 pub(crate) struct Captured {
     recording: Recording,
@@ -229,15 +231,6 @@ fn attachment(name: &str, profile: Profile) -> Attachment {
         encoding: "gzip".into(),
         content: profile.pprof,
     }
-}
-
-pub(crate) fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { round(100.0 * part as f64 / whole as f64) }
-}
-
-/// Two decimals are more than the counters are worth.
-pub(crate) fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

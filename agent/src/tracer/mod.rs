@@ -15,6 +15,8 @@ mod cooldown;
 mod crew;
 mod demand;
 mod factory;
+mod figure;
+mod range;
 mod run;
 mod settings;
 mod status;
@@ -28,11 +30,13 @@ pub use cooldown::Cooldown;
 pub use crew::Error as ChangeError;
 pub use demand::{Demand, Demands};
 pub use factory::{Factory, TracerSet};
+pub use range::{OutOfRange, within};
 pub use settings::{Percent, RawSettings, Section, Sections};
 pub use status::{Status, Statuses};
 
 pub(crate) use context::Loader;
 pub(crate) use crew::Crew;
+pub(crate) use figure::{percent, round};
 
 use run::supervise;
 

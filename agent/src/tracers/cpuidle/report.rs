@@ -6,7 +6,8 @@ use super::watch::Burst;
 use crate::{
     burst::{Rule, Thresholds, Tick},
     cgroup::Version,
-    flight::{Told, round},
+    flight::Told,
+    tracer::round,
 };
 
 /// `data` of a trigger. Percentages are of the capacity; increases are against the window before, in percentage points.

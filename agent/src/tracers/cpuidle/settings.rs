@@ -10,7 +10,7 @@ use crate::{
     burst::{Threshold, Thresholds},
     containers::{Filter, InvalidRule, Rule},
     ticker::TICK,
-    tracer::{Percent, RawSettings},
+    tracer::{OutOfRange, Percent, RawSettings, within},
 };
 
 /// CPU bursts of containers, services and plain cgroups, with CPU profiles of the seconds before and after.
@@ -86,8 +86,8 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
-    #[error("`{key}` is {value}: it must be from {least} to {most}")]
-    OutOfRange { key: &'static str, value: String, least: String, most: String },
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
     #[error(transparent)]
     Rule(#[from] InvalidRule),
 }
@@ -113,13 +113,6 @@ impl TryFrom<Raw> for Settings {
             filter: Filter::new(&raw.include, &raw.exclude)?,
         })
     }
-}
-
-fn within<T: PartialOrd + ToString>(key: &'static str, value: T, least: T, most: T) -> Result<(), Invalid> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    Err(Invalid::OutOfRange { key, value: value.to_string(), least: least.to_string(), most: most.to_string() })
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     burst::{History, Reading, Tick, Verdict, judge},
-    cgroup::{Capacity, Change, Hierarchies, Meter, Tree, Version, directory},
-    containers::{Class, Containers},
+    cgroup::{Capacity, Hierarchies, Meter, Version, directory},
+    containers::{Change, Containers, Workloads},
     host::Environment,
 };
 
@@ -74,7 +74,7 @@ pub(super) struct Watch {
 struct Watched {
     version: Version,
     root: PathBuf,
-    tree: Tree,
+    workloads: Workloads,
     candidates: HashMap<String, Candidate>,
 }
 
@@ -88,15 +88,11 @@ struct Candidate {
 
 impl Watch {
     pub(super) fn new(settings: Settings, environment: Arc<Environment>, containers: Containers) -> Self {
-        let watched = |(version, root): (Version, &std::path::Path)| {
-            let containers = containers.clone();
-            let descend = move |path: &str| containers.has_candidates_below(path);
-            Watched {
-                version,
-                root: root.into(),
-                tree: Tree::new(root, settings.max_cgroups, descend),
-                candidates: HashMap::new(),
-            }
+        let watched = |(version, root): (Version, &std::path::Path)| Watched {
+            version,
+            root: root.into(),
+            workloads: Workloads::new(root, settings.max_cgroups, containers.clone()),
+            candidates: HashMap::new(),
         };
         let trees = environment.hierarchies.cpu_usage().map(watched).collect();
         Self { settings, environment, containers, trees, unreadable: 0, told_skipped: false, highest: 0.0 }
@@ -128,28 +124,19 @@ impl Watch {
     /// Takes in what came and lets go of what went.
     fn follow(&mut self, index: usize, now: Duration) {
         let watched = &mut self.trees[index];
-        for change in watched.tree.poll(now) {
+        for change in watched.workloads.poll(now) {
             match change {
-                Change::Removed { path, .. } => {
+                Change::Went { path } => {
                     watched.candidates.remove(&path);
                 }
-                Change::Added { path, absent_at, id } => {
-                    let candidate = match self.containers.classify(&path) {
-                        Class::Group => false,
-                        Class::Owned { cgroup } => cgroup == path,
-                        Class::Plain => true,
-                    };
-                    if !candidate || !self.settings.filter.may_select(&path) {
-                        continue;
-                    }
+                Change::Came { path, .. } if !self.settings.filter.may_select(&path) => {}
+                Change::Came { path, id, absent_at } => {
                     match Meter::open(&directory(&watched.root, &path), watched.version) {
                         Ok(meter) => {
-                            self.containers.prefetch(&path);
                             let history = History::new(self.settings.window, absent_at);
                             let new_until = now + self.settings.window * 3;
-                            watched
-                                .candidates
-                                .insert(path, Candidate { id, meter, history, capacity: None, new_until });
+                            let candidate = Candidate { id, meter, history, capacity: None, new_until };
+                            watched.candidates.insert(path, candidate);
                         }
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => {
@@ -199,7 +186,7 @@ impl Watch {
 
     /// Once: a machine with more cgroups than the cap stays one.
     fn tell_skipped(&mut self) {
-        let skipped = self.trees.iter().map(|watched| watched.tree.skipped()).sum::<u64>() + self.unreadable;
+        let skipped = self.trees.iter().map(|watched| watched.workloads.skipped()).sum::<u64>() + self.unreadable;
         if skipped > 0 && !self.told_skipped {
             self.told_skipped = true;
             tracing::warn!(skipped, max_cgroups = self.settings.max_cgroups, "not every cgroup is watched");

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     cgroup::Names,
     containers::Containers,
-    flight::{percent, round},
+    tracer::{percent, round},
 };
 
 /// Entries of each list.

@@ -15,7 +15,7 @@ use galen_profile::Scope;
 use galen_proto::v1::{EventKind, Severity, SuppressionReason};
 use parking_lot::Mutex;
 
-pub use settings::{Invalid, Raw, Settings};
+pub use settings::{Raw, Settings};
 
 use self::{
     culprits::Culprits,

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::culprits::Culprits;
 use crate::{
     burst::{Reading, Threshold, Tick},
-    flight::{Data, Told, round},
+    flight::{Data, Told},
+    tracer::round,
 };
 
 /// `data` of a trigger: percentages are of the time of all CPUs, increases in percentage points.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     burst::Threshold,
     ticker::TICK,
-    tracer::{Percent, RawSettings},
+    tracer::{OutOfRange, Percent, RawSettings, within},
 };
 
 /// Bursts of the machine's time in the kernel, with CPU profiles of the seconds before and after, and who used it.
@@ -58,28 +58,13 @@ pub struct Settings {
     pub(super) capture: Duration,
 }
 
-/// What is wrong with a section.
-#[derive(Debug, thiserror::Error)]
-#[error("`{key}` is {value}: it must be from {least} to 1h")]
-pub struct Invalid {
-    key: &'static str,
-    value: Span,
-    least: Span,
-}
-
 impl TryFrom<Raw> for Settings {
-    type Error = Invalid;
+    type Error = OutOfRange;
 
-    fn try_from(raw: Raw) -> Result<Self, Invalid> {
-        let spans = [
-            ("window", raw.window, Span(TICK * 2)),
-            ("run_tracing_tool_timeout", raw.run_tracing_tool_timeout, Span::from_secs(1)),
-        ];
-        for (key, value, least) in spans {
-            if value < least || value > Span::from_secs(3600) {
-                return Err(Invalid { key, value, least });
-            }
-        }
+    fn try_from(raw: Raw) -> Result<Self, OutOfRange> {
+        const HOUR: Span = Span::from_secs(3600);
+        within("window", raw.window, Span(TICK * 2), HOUR)?;
+        within("run_tracing_tool_timeout", raw.run_tracing_tool_timeout, Span::from_secs(1), HOUR)?;
         Ok(Self {
             window: raw.window.0,
             threshold: Threshold { level: raw.sys_threshold.get(), delta: raw.delta_sys_threshold.get() },

@@ -10,7 +10,7 @@ use super::issues::{Issue, Issues};
 use crate::{
     containers::{Filter, InvalidRule, Rule},
     ticker::TICK,
-    tracer::RawSettings,
+    tracer::{OutOfRange, RawSettings, within},
 };
 
 /// Tasks stuck in uninterruptible sleep (state D) in a container, a service, a plain cgroup or on the host, with their
@@ -77,8 +77,8 @@ pub struct Settings {
 pub enum Invalid {
     #[error("`threshold_load` is {0}: it must be 0 or more")]
     Threshold(f64),
-    #[error("`{key}` is {value}: it must be from 1s to 1h")]
-    Span { key: &'static str, value: Span },
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
     #[error("`issues_list`: the pattern of `{name}` is no regular expression: {source}")]
     Pattern {
         name: String,
@@ -97,9 +97,7 @@ impl TryFrom<Raw> for Settings {
             return Err(Invalid::Threshold(raw.threshold_load));
         }
         for (key, value) in [("average_over", raw.average_over), ("interval", raw.interval)] {
-            if value.0 < TICK || value > Span::from_secs(3600) {
-                return Err(Invalid::Span { key, value });
-            }
+            within(key, value, Span(TICK), Span::from_secs(3600))?;
         }
         Ok(Self {
             threshold: raw.threshold_load,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use galen_proto::v1::SuppressionReason;
 
-pub use settings::{Invalid, Raw, Settings};
+pub use settings::{Raw, Settings};
 
 use self::{capture::Run, disk::Disk, evidence::Tracing, watch::Watch};
 use crate::{

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rule::Thresholds;
 use crate::{
     ticker::TICK,
-    tracer::{Percent, RawSettings},
+    tracer::{OutOfRange, Percent, RawSettings, within},
 };
 
 /// Disks that are saturated or slow, with who reads and writes and what waits.
@@ -73,18 +73,10 @@ pub struct Settings {
     pub(super) files: usize,
 }
 
-/// What is wrong with a section.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Invalid {
-    #[error("`{key}` is {value}: it must be from {least} to {most}")]
-    OutOfRange { key: &'static str, value: String, least: String, most: String },
-}
-
 impl TryFrom<Raw> for Settings {
-    type Error = Invalid;
+    type Error = OutOfRange;
 
-    fn try_from(raw: Raw) -> Result<Self, Invalid> {
+    fn try_from(raw: Raw) -> Result<Self, OutOfRange> {
         const HOUR: Span = Span::from_secs(3600);
         within("window", raw.window, Span(TICK * 2), HOUR)?;
         within("run_tracing_tool_timeout", raw.run_tracing_tool_timeout, Span::from_secs(1), HOUR)?;
@@ -104,13 +96,6 @@ impl TryFrom<Raw> for Settings {
             files: raw.max_files_per_proc_dump,
         })
     }
-}
-
-fn within<T: PartialOrd + ToString>(key: &'static str, value: T, least: T, most: T) -> Result<(), Invalid> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    Err(Invalid::OutOfRange { key, value: value.to_string(), least: least.to_string(), most: most.to_string() })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{disk::Disk, rule::Rule, settings::Settings, watch::Saturated, window::IoStatus};
+use crate::tracer::round;
 
 /// `data` of a trigger.
 #[derive(Debug, Serialize)]
@@ -120,9 +121,7 @@ pub(super) fn mebibytes(bytes: f64) -> String {
 }
 
 impl IoStatus {
-    /// Two decimals are more than the counters are worth.
     fn rounded(self) -> Self {
-        let round = |value: f64| (value * 100.0).round() / 100.0;
         Self {
             read_bps: round(self.read_bps),
             read_iops: round(self.read_iops),

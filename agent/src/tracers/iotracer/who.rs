@@ -19,6 +19,7 @@ use super::{
     latency::{Timing, seconds},
     names::{Names, Place},
 };
+use crate::tracer::percent;
 
 /// A process, as far as it is known.
 #[derive(Debug, Clone, Serialize)]
@@ -263,10 +264,6 @@ fn divide_writeback(users: &mut [User]) {
             }
         }
     }
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { (10_000.0 * part as f64 / whole as f64).round() / 100.0 }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use galen_proto::v1::{Container, EventKind, Severity, SuppressionReason};
 
-pub use settings::{Invalid, Raw, Settings};
+pub use settings::{Raw, Settings};
 
 use self::{
     processes::{Past, Walk, grown, walk},

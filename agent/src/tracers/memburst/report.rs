@@ -6,7 +6,7 @@ use super::{
     processes::Holder,
     rule::{Against, Burst, Thresholds},
 };
-use crate::{cgroup::MemoryUse, meminfo::Memory};
+use crate::{cgroup::MemoryUse, meminfo::Memory, tracer::round};
 
 /// `data` of a trigger.
 #[derive(Debug, Serialize)]
@@ -126,8 +126,4 @@ fn bytes(bytes: u64) -> String {
     const GIB: u64 = 1 << 30;
     let (unit, name) = if bytes >= GIB { (GIB, "GiB") } else { (1 << 20, "MiB") };
     format!("{:.1} {name}", bytes as f64 / unit as f64)
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

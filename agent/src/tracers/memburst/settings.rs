@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rule::Thresholds;
 use crate::{
     ticker::TICK,
-    tracer::{Percent, RawSettings},
+    tracer::{OutOfRange, Percent, RawSettings, within},
 };
 
 /// Bursts of memory that cannot be given back, of the host and of each workload, with the processes that grew.
@@ -63,31 +63,13 @@ pub struct Settings {
     pub(super) max_cgroups: usize,
 }
 
-/// What is wrong with a section.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Invalid {
-    #[error("`window` is {0}: it must be from 2s to 1h")]
-    Window(Span),
-    #[error("`dump_process_max_num` is {0}: it must be from 1 to 1000")]
-    Processes(usize),
-    #[error("`max_cgroups` is {0}: it must be from 1 to 1048576")]
-    Cgroups(usize),
-}
-
 impl TryFrom<Raw> for Settings {
-    type Error = Invalid;
+    type Error = OutOfRange;
 
-    fn try_from(raw: Raw) -> Result<Self, Invalid> {
-        if raw.window.0 < TICK * 2 || raw.window > Span::from_secs(3600) {
-            return Err(Invalid::Window(raw.window));
-        }
-        if !(1..=1000).contains(&raw.dump_process_max_num) {
-            return Err(Invalid::Processes(raw.dump_process_max_num));
-        }
-        if !(1..=1 << 20).contains(&raw.max_cgroups) {
-            return Err(Invalid::Cgroups(raw.max_cgroups));
-        }
+    fn try_from(raw: Raw) -> Result<Self, OutOfRange> {
+        within("window", raw.window, Span(TICK * 2), Span::from_secs(3600))?;
+        within("dump_process_max_num", raw.dump_process_max_num, 1, 1000)?;
+        within("max_cgroups", raw.max_cgroups, 1, 1 << 20)?;
         Ok(Self {
             window: raw.window.0,
             thresholds: Thresholds { growth: raw.delta_memory_burst.get(), share: raw.delta_anon_threshold.get() },

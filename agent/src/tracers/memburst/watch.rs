@@ -97,7 +97,7 @@ impl Watch {
                 Change::Went { path } => {
                     self.watched.remove(&path);
                 }
-                Change::Came { path, absent_at } => {
+                Change::Came { path, absent_at, .. } => {
                     match MemoryMeter::open(&directory(&self.root, &path), self.version) {
                         Ok(meter) => {
                             let mut ring = Ring::new(self.settings.window);

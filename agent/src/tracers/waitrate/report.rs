@@ -11,7 +11,7 @@ use super::{
     tally::{Kind, Time},
     watch::Waiting,
 };
-use crate::containers::Qos;
+use crate::{containers::Qos, tracer::round};
 
 /// `data` of a trigger. Percentages are of all the time of the tasks in the window; increases are in points.
 #[derive(Debug, Serialize)]
@@ -245,9 +245,4 @@ pub(super) fn explanation(waiting: &Waiting, settings: &Settings, interferers: &
 
 fn ms(time: Duration) -> f64 {
     round(time.as_secs_f64() * 1e3)
-}
-
-/// Two decimals are more than the counters are worth.
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

@@ -10,7 +10,7 @@ use super::{history::Windows, rule::Thresholds};
 use crate::{
     containers::{Filter, InvalidRule, Qos, Rule},
     ticker::TICK,
-    tracer::{Percent, RawSettings},
+    tracer::{OutOfRange, Percent, RawSettings, within},
 };
 
 /// Containers and services whose tasks wait for a CPU, with who held it.
@@ -131,8 +131,8 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalid {
-    #[error("`{key}` is {value}: it must be from {least} to {most}")]
-    OutOfRange { key: &'static str, value: String, least: String, most: String },
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
     #[error(transparent)]
     Rule(#[from] InvalidRule),
 }
@@ -177,13 +177,6 @@ impl TryFrom<Raw> for Settings {
             filter: Filter::new(&raw.include, &raw.exclude)?,
         })
     }
-}
-
-fn within<T: PartialOrd + ToString>(key: &'static str, value: T, least: T, most: T) -> Result<(), Invalid> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    Err(Invalid::OutOfRange { key, value: value.to_string(), least: least.to_string(), most: most.to_string() })
 }
 
 #[cfg(test)]
