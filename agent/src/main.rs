@@ -90,6 +90,7 @@ fn start(args: Args) -> anyhow::Result<()> {
 }
 
 fn run(settings: Settings) -> anyhow::Result<()> {
+    galen_bpf::keep_heap_small();
     telemetry::init(settings.config().log.format, &settings.config().log.filter)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -25,7 +25,7 @@ mod owner;
 mod support;
 
 pub use bytes::{BadRecord, Comm};
-pub use heap::release_free_memory;
+pub use heap::{keep_heap_small, release_free_memory};
 pub use inode::{Inode, InodeName};
 pub use kernel::{Error, Kernel};
 pub use owner::{Hierarchy, Owner};
