@@ -6,6 +6,8 @@ use galen_runtime::{Size, Span, endpoint, telemetry::LogFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::listener::Waits;
+
 /// Prefix of environment variables: `GALEN_AGGREGATOR__LISTEN__GRPC=…`.
 pub const ENV_PREFIX: &str = "GALEN_AGGREGATOR";
 
@@ -167,6 +169,8 @@ pub struct Settings {
     pub sessions: Sessions,
     /// Whether the log is read into the store. Only measurements turn it off.
     pub index: bool,
+    /// Only tests change them.
+    pub waits: Waits,
 }
 
 impl TryFrom<Config> for Settings {
@@ -200,6 +204,7 @@ impl TryFrom<Config> for Settings {
             store,
             sessions,
             index: true,
+            waits: Waits::default(),
         })
     }
 }

@@ -25,6 +25,7 @@ pub mod session;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use axum::middleware::from_fn;
 use galen_log::{
     EmbeddedLog, Log,
     embedded::{Settings as LogSettings, Writer},
@@ -43,6 +44,7 @@ use tonic::{service::Routes, transport::Server};
 pub use config::{Config, Settings};
 pub use error::Error;
 pub use limits::raise_file_limit;
+pub use listener::Waits;
 
 use control::{Audit, Control, Desired};
 use ingest::Ingest;
@@ -176,13 +178,14 @@ fn queries(parts: &Parts, indexed: indexer::Position) -> Queries {
 
 /// The agents' service, and those that answer questions and change what runs.
 fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpListener) -> Result<(), Error> {
-    let sessions = &parts.settings.sessions;
+    let (sessions, waits) = (&parts.settings.sessions, parts.settings.waits);
     let cut = CancellationToken::new();
     let metrics = session::Metrics::register(&parts.registry)?;
     let connections = listener::connections(
         listener,
         sessions.max_agents as usize + OTHER_CONNECTIONS,
-        metrics.connections_refused.clone(),
+        waits.idle,
+        metrics.connections.clone(),
         cut.clone(),
     );
     let seats = Seats::new(sessions.max_agents as usize, Arc::clone(&parts.nodes));
@@ -205,6 +208,7 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
                 batch_events: sessions.max_batch_events as usize,
             },
             heartbeat: sessions.heartbeat.0,
+            hello: waits.hello,
         },
         metrics,
         control_metrics: control::Metrics::register(&parts.registry)?,
@@ -215,7 +219,9 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
     let questions = query::Service { queries, shutdown: parts.supervisor.token() };
     let routes = Routes::new(agents)
         .add_service(QueryServiceServer::new(questions))
-        .add_service(ControlServiceServer::new(control::Service(control)));
+        .add_service(ControlServiceServer::new(control::Service(control)))
+        .into_axum_router()
+        .layer(from_fn(move |request, next| listener::track(waits.call, request, next)));
     let shutdown = parts.supervisor.token();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -223,7 +229,7 @@ fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpList
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(routes)
+        .add_routes(routes.into())
         .serve_with_incoming_shutdown(connections, async move { shutdown.cancelled().await });
     let (shutdown, patience) = (parts.supervisor.token(), parts.settings.shutdown_deadline / 4);
     parts.supervisor.spawn("grpc", OnEnd::Shutdown, async move {

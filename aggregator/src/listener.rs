@@ -1,4 +1,7 @@
-//! Accepts connections, and not more than are allowed: those beyond are closed at once, and counted.
+//! Accepts connections, and not more than are allowed: those beyond are closed at once, and counted. So are those that
+//! hold a place without using it ([`calls`]).
+
+mod calls;
 
 use std::{
     io,
@@ -9,15 +12,19 @@ use std::{
     time::Duration,
 };
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep_until},
 };
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+pub use calls::Waits;
+pub(crate) use calls::{Peer, track};
 
 /// Before another connection is accepted.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -26,16 +33,33 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When to look whether it has a call.
+    look: Pin<Box<Sleep>>,
+    idle: Duration,
+    /// Whether it ever sent anything.
+    heard: bool,
+    unused: IntCounterVec,
     _place: OwnedSemaphorePermit,
 }
 
-/// The connections to `listener`, at most `limit` at a time. All of them end when `cut` is cancelled, also one that
-/// never said anything and waits for nothing.
+/// Figures of the connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    /// Beyond the limit.
+    pub(crate) refused: IntCounter,
+    /// Closed for want of a call, by what came before.
+    pub(crate) unused: IntCounterVec,
+}
+
+/// The connections to `listener`, at most `limit` at a time. One without a call for `idle` is closed. All of them end
+/// when `cut` is cancelled.
 pub(crate) fn connections(
     listener: TcpListener,
     limit: usize,
-    refused: IntCounter,
+    idle: Duration,
+    metrics: Metrics,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
@@ -55,9 +79,19 @@ pub(crate) fn connections(
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
-                    yield Ok(Connection { stream, cut: Box::pin(cut.clone().cancelled_owned()), _place: place });
+                    let cut = cut.child_token();
+                    yield Ok(Connection {
+                        stream,
+                        peer: Peer::new(cut.clone()),
+                        cut: Box::pin(cut.cancelled_owned()),
+                        look: Box::pin(sleep_until(Instant::now() + idle)),
+                        idle,
+                        heard: false,
+                        unused: metrics.unused.clone(),
+                        _place: place,
+                    });
                 }
-                Err(_) => refused.inc(),
+                Err(_) => metrics.refused.inc(),
             }
         }
     }
@@ -69,10 +103,34 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, crate::Erro
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+impl Connection {
+    /// Ready when it has had no call for too long.
+    fn poll_unused(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.look.as_mut().poll(cx).is_ready() {
+            let since = self.peer.idle_since();
+            let again = since.unwrap_or_else(Instant::now) + self.idle;
+            if since.is_some() && again <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.look.as_mut().reset(again);
+        }
+        Poll::Pending
+    }
+
+    /// What came of it.
+    fn reason(&self) -> &'static str {
+        match (self.heard, self.peer.ever_called()) {
+            (_, true) => "idle",
+            (true, false) => "no_call",
+            (false, false) => "silent",
+        }
     }
 }
 
@@ -81,7 +139,16 @@ impl AsyncRead for Connection {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.poll_unused(cx).is_ready() {
+            let (peer, reason) = (self.stream.peer_addr().ok(), self.reason());
+            tracing::info!(?peer, reason, "closed a connection that has had no call for {:?}", self.idle);
+            self.unused.with_label_values(&[reason]).inc();
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.heard |= buf.filled().len() > before;
+        read
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     config::MIN_CREDIT,
     control::{self, Desired},
     ingest::Ingest,
+    listener::Peer,
     nodes::Nodes,
 };
 
@@ -47,6 +48,8 @@ pub struct Terms {
     pub memory: u64,
     pub limits: Limits,
     pub heartbeat: Duration,
+    /// Longest time from the call to its hello.
+    pub hello: Duration,
 }
 
 /// What the sessions share.
@@ -84,7 +87,8 @@ impl AgentService for Service {
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (outbox, answers) = mpsc::channel(OUTBOX);
         let sessions = Arc::clone(&self.0);
-        let session = stream::run(sessions, request.into_inner(), outbox);
+        let peer = request.extensions().get::<Peer>().cloned();
+        let session = stream::run(sessions, request.into_inner(), outbox, peer);
         self.0.supervisor.spawn("session", OnEnd::Ignore, session);
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }

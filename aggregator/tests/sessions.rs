@@ -12,7 +12,7 @@ use galen_runtime::{Size, Span};
 use prost::Message;
 use support::{Aggregator, EPOCH, PATIENCE, batch, event, events_of, hello, logged, loss, queue, settings};
 use tempfile::tempdir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tonic::Code;
 
 #[tokio::test]
@@ -373,47 +373,4 @@ async fn an_agent_that_does_not_wait_for_its_credit_is_slowed_down_and_loses_not
     agent.acknowledged(100).await;
     aggregator.stop().await;
     assert_eq!(events_of(&logged(dir.path()).await, "web-1").len(), 100);
-}
-
-#[tokio::test]
-async fn an_agent_that_never_reads_its_answers_is_let_go_and_no_other() {
-    let dir = tempdir().unwrap();
-    let beats = |config: &mut galen_aggregator::Config| config.sessions.heartbeat = Span::from_millis(100);
-    let aggregator = Aggregator::with(settings(dir.path(), beats)).await;
-    let (mut bystander, _) = aggregator.welcomed(hello("bystander", &[queue(1, 1000)])).await;
-    // It keeps sending, so that it is not its silence that ends it.
-    let deaf = aggregator.deaf(hello("deaf", &[queue(1, 1000)])).await;
-    let mut beat = tokio::time::interval(Duration::from_millis(20));
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let ended = r#"galen_aggregator_session_ended_streams_total{reason="not_reading"}"#;
-    while aggregator.metrics().await.get(ended) != Some(&1.0) {
-        assert!(tokio::time::Instant::now() < deadline, "its session does not end");
-        beat.tick().await;
-        deaf.heartbeat(Default::default()).await;
-        bystander.heartbeat(Default::default()).await;
-    }
-    assert_eq!(aggregator.metrics().await["galen_aggregator_session_connected_agents"], 1.0);
-    bystander.batch(Batch { next_seq: 1000, ..batch(1, 3) }).await;
-    bystander.acknowledged(3).await;
-}
-
-#[tokio::test]
-async fn connections_beyond_the_limit_are_closed_and_counted_until_one_is_free() {
-    let dir = tempdir().unwrap();
-    let aggregator = Aggregator::with(settings(dir.path(), |config| config.sessions.max_agents = 1)).await;
-    let (first, _) = aggregator.welcomed(hello("web-1", &[])).await;
-    let refused = "galen_aggregator_session_refused_connections_total";
-    let mut held = Vec::new();
-    while aggregator.metrics().await[refused] == 0.0 {
-        assert!(held.len() < 1000, "connections are not bounded");
-        held.push(tokio::net::TcpStream::connect(aggregator.addresses.grpc).await.unwrap());
-    }
-    let mut last = held.pop().unwrap();
-    let closed = tokio::time::timeout(PATIENCE, last.read(&mut [0; 1])).await.expect("an end in time");
-    assert!(closed.is_err() || closed.is_ok_and(|read| read == 0));
-    drop((held, first));
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while aggregator.try_call().await.is_err() {
-        assert!(tokio::time::Instant::now() < deadline, "no place is free again");
-    }
 }

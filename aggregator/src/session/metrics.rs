@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::metrics::Registry;
+use crate::{listener, metrics::Registry};
 
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -12,8 +12,7 @@ pub struct Metrics {
     pub ended: IntCounterVec,
     /// By reason, as `Refusal::label` names it.
     pub refused_events: IntCounterVec,
-    /// TCP connections beyond the limit.
-    pub connections_refused: IntCounter,
+    pub(crate) connections: listener::Metrics,
 }
 
 impl Metrics {
@@ -33,10 +32,18 @@ impl Metrics {
                 "Events of batches that were refused before the log was asked, by reason.",
                 "reason",
             )?,
-            connections_refused: registry.counter(
-                "session_refused_connections_total",
-                "Connections of agents and callers beyond the limit, closed at once.",
-            )?,
+            connections: listener::Metrics {
+                refused: registry.counter(
+                    "session_refused_connections_total",
+                    "Connections of agents and callers beyond the limit, closed at once.",
+                )?,
+                unused: registry.counters(
+                    "session_unused_connections_total",
+                    "Connections of agents and callers closed for having no call: by `silent` if they never sent \
+                     anything, `no_call` if never a call, `idle` if their calls had ended.",
+                    "reason",
+                )?,
+            },
         })
     }
 }

@@ -17,14 +17,13 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     control::outcome_name,
     ingest::{Receipts, Rejected, now_unix_nanos},
+    listener::Peer,
     session::{
         Announced, Refusal, Seat, Sessions,
         commands::{Answered, Commands},
     },
 };
 
-/// From the call to its hello.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Heartbeats that may be missed.
 const PATIENCE: u32 = 3;
 
@@ -55,13 +54,14 @@ pub(super) async fn run(
     sessions: Arc<Sessions>,
     mut inbox: Streaming<AgentMessage>,
     outbox: Outbox,
+    peer: Option<Peer>,
 ) -> Result<(), BoxError> {
     // Kept free for the reason that the session ends with.
     let Ok(last_word) = outbox.clone().reserve_owned().await else { return Ok(()) };
     let shutdown = sessions.supervisor.token();
     let mut node = String::new();
     let session = async {
-        let (hello, announced) = greet(&mut inbox, sessions.terms.limits.batch_bytes).await?;
+        let (hello, announced) = greet(&mut inbox, sessions.terms.limits.batch_bytes, sessions.terms.hello).await?;
         node.clone_from(&hello.node);
         let mut session = Session::begin(Arc::clone(&sessions), hello, announced, outbox).await?;
         let replaced = session.seat.replaced.clone();
@@ -82,6 +82,10 @@ pub(super) async fn run(
         Err(End::Left) => sessions.metrics.ended.with_label_values(&["left"]).inc(),
         Err(End::Refused(refusal)) => {
             tracing::info!(node, reason = %refusal, "session ended");
+            // It would not read the reason either, and hold its place for ever.
+            if let (Refusal::NotReading, Some(peer)) = (&refusal, &peer) {
+                peer.cut();
+            }
             sessions.metrics.ended.with_label_values(&[refusal.label()]).inc();
             last_word.send(Err(Status::from(&refusal)));
         }
@@ -90,8 +94,8 @@ pub(super) async fn run(
 }
 
 /// Waits for a valid hello.
-async fn greet(inbox: &mut Streaming<AgentMessage>, limit: u64) -> Result<(Hello, Announced), End> {
-    let first = timeout(HELLO_WITHIN, inbox.message()).await.map_err(|_| Refusal::NoHello)?;
+async fn greet(inbox: &mut Streaming<AgentMessage>, limit: u64, patience: Duration) -> Result<(Hello, Announced), End> {
+    let first = timeout(patience, inbox.message()).await.map_err(|_| Refusal::NoHello)?;
     match received(first, limit)?.message {
         Some(agent_message::Message::Hello(hello)) => {
             let announced = Announced::new(&hello)?;

@@ -17,17 +17,19 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status, Streaming,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
     transport::{Channel, Endpoint},
 };
 
 /// For anything that must happen: far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const SESSION: &str = "/galen.v1.AgentService/Session";
 pub(crate) const EPOCH: u64 = 0x00c0_ffee;
 
 pub(crate) struct Aggregator {
@@ -61,6 +63,19 @@ impl Aggregator {
         assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
     }
 
+    /// Waits until a figure is so much.
+    pub(crate) async fn shows(&self, figure: &str, value: f64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.metrics().await.get(figure).copied();
+            if now == Some(value) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{figure} is {now:?}, not {value}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Figures by name and labels, as they are scraped.
     pub(crate) async fn metrics(&self) -> BTreeMap<String, f64> {
         let mut stream = TcpStream::connect(self.addresses.http).await.unwrap();
@@ -77,7 +92,7 @@ impl Aggregator {
             .collect()
     }
 
-    fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Channel::from_shared(format!("http://{}", self.addresses.grpc)).unwrap()
     }
 
@@ -87,12 +102,17 @@ impl Aggregator {
 
     /// Fails where no connection is to be had.
     pub(crate) async fn try_call(&self) -> Result<Agent, Status> {
-        Agent::call(self.endpoint()).await
+        Agent::call(self.endpoint(), SESSION).await
+    }
+
+    /// Calls a method, and says nothing.
+    pub(crate) async fn try_call_of(&self, path: &'static str) -> Result<Agent, Status> {
+        Agent::call(self.endpoint(), path).await
     }
 
     /// An agent that reads none of its answers, with hardly room for them in the connection.
     pub(crate) async fn deaf(&self, hello: Hello) -> Agent {
-        let agent = Agent::call(self.endpoint().initial_stream_window_size(32)).await.unwrap();
+        let agent = Agent::call(self.endpoint().initial_stream_window_size(32), SESSION).await.unwrap();
         agent.send(agent_message::Message::Hello(hello)).await;
         agent
     }
@@ -118,14 +138,13 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    async fn call(endpoint: Endpoint) -> Result<Self, Status> {
+    async fn call(endpoint: Endpoint, path: &'static str) -> Result<Self, Status> {
         let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let (outbox, messages) = mpsc::channel(4);
-        let path = "/galen.v1.AgentService/Session".parse().unwrap();
         let request = tonic::Request::new(ReceiverStream::new(messages));
-        let answers = client.streaming(request, path, Raw).await?.into_inner();
+        let answers = client.streaming(request, PathAndQuery::from_static(path), Raw).await?.into_inner();
         Ok(Self { outbox, answers })
     }
 

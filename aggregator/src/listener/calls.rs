@@ -1,0 +1,128 @@
+//! Which connection has a call underway, and how long it has had none.
+//!
+//! A place among the connections is for who uses it. One on which no call comes within [`Waits::idle`] is closed, from
+//! its first moment on: it may have sent nothing, or no call, or its calls have ended. A call whose question does not
+//! come is ended after [`Waits::call`]; the stream of an agent looks after itself (`session`).
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{body::Body, extract::Request, middleware::Next, response::Response};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// How long the aggregator waits for what a peer owes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// For a call, on a connection that has none.
+    pub idle: Duration,
+    /// For the hello of a stream.
+    pub hello: Duration,
+    /// From the beginning of a call to the beginning of its answer.
+    pub call: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), hello: Duration::from_secs(10), call: Duration::from_secs(60) }
+    }
+}
+
+/// The other end of a connection, known to its calls. Clones are of the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    calls: Arc<Mutex<Calls>>,
+    cut: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Calls {
+    underway: usize,
+    /// Whether there ever was one.
+    any: bool,
+    /// Since when there is none.
+    since: Instant,
+}
+
+/// A call that is underway, until it is dropped.
+#[derive(Debug)]
+struct Call(Arc<Mutex<Calls>>);
+
+impl Peer {
+    pub(super) fn new(cut: CancellationToken) -> Self {
+        let calls = Calls { underway: 0, any: false, since: Instant::now() };
+        Self { calls: Arc::new(Mutex::new(calls)), cut }
+    }
+
+    /// Since when it has no call, if it has none.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let calls = self.calls.lock();
+        (calls.underway == 0).then_some(calls.since)
+    }
+
+    pub(super) fn ever_called(&self) -> bool {
+        self.calls.lock().any
+    }
+
+    /// Ends the connection, for one that takes nothing of what it is sent, not even an end.
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    fn call(&self) -> Call {
+        let mut calls = self.calls.lock();
+        calls.underway += 1;
+        calls.any = true;
+        Call(Arc::clone(&self.calls))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut calls = self.0.lock();
+        calls.underway -= 1;
+        calls.since = Instant::now();
+    }
+}
+
+/// Counts a call of its connection until the last of its answer is taken.
+pub(crate) async fn track(patience: Duration, request: Request, next: Next) -> Response {
+    let call = request.extensions().get::<Peer>().map(Peer::call);
+    match timeout(patience, next.run(request)).await {
+        Ok(answer) => answer.map(|body| Body::new(Answer { body, _call: call })),
+        Err(_) => {
+            Status::deadline_exceeded(format!("no answer within {patience:?}: did the question come?")).into_http()
+        }
+    }
+}
+
+/// The body of an answer, with its call.
+struct Answer {
+    body: Body,
+    _call: Option<Call>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
