@@ -1,0 +1,85 @@
+//! Events as they come.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use galen_proto::v1::Event;
+use prost::Message;
+use serde_json::Value;
+use tempfile::tempdir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use crate::{
+    events::{NOON, SECOND, event, send, with_events},
+    support::PATIENCE,
+};
+
+/// The lines of a stream of events, which begin once it says that it follows.
+async fn follow(stream: TcpStream, http: SocketAddr) -> Lines<BufReader<TcpStream>> {
+    let mut stream = BufReader::new(stream);
+    let request = format!("GET /api/v1/events/stream?query=tracer:oom HTTP/1.1\r\nHost: {http}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = stream.lines();
+    next(&mut lines, ": following").await;
+    lines
+}
+
+/// What comes behind `prefix` in the next line that begins with it.
+async fn next(lines: &mut Lines<BufReader<TcpStream>>, prefix: &str) -> String {
+    loop {
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("a line in time").unwrap().expect("a line");
+        if let Some(rest) = line.strip_prefix(prefix) {
+            return rest.to_owned();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_does_not_read_holds_up_nobody_and_misses_nothing() {
+    /// With their size more than the connection's buffers hold.
+    const EVENTS: u64 = 300;
+    let dir = tempdir().unwrap();
+    let (aggregator, mut agent) = with_events(&dir, &[event("cpuidle", NOON)]).await;
+    let http = aggregator.addresses.http;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut slow = follow(socket.connect(http).await.unwrap(), http).await;
+    let mut fast = follow(TcpStream::connect(http).await.unwrap(), http).await;
+    let data = format!("{{\"filler\":\"{}\"}}", "x".repeat(32 << 10));
+    let large = Bytes::from(Event { data: data.into(), ..event("oom", NOON) }.encode_to_vec());
+    for first in (2..2 + EVENTS).step_by(4) {
+        send(&mut agent, first, vec![large.clone(); 4]).await;
+    }
+    for lines in [&mut fast, &mut slow] {
+        for seq in 2..2 + EVENTS {
+            let event: Value = serde_json::from_str(&next(lines, "data: ").await).unwrap();
+            assert_eq!(event["id"], format!("web-1/0000000000c0ffee/{seq}"));
+        }
+    }
+    aggregator.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_gets_what_is_stored_from_then_on_as_cloudevents() {
+    let dir = tempdir().unwrap();
+    let (aggregator, mut agent) = with_events(&dir, &[event("cpuidle", NOON)]).await;
+    let http = aggregator.addresses.http;
+    let mut lines = follow(TcpStream::connect(http).await.unwrap(), http).await;
+    let events = [event("cpuidle", NOON), event("oom", NOON + SECOND)];
+    send(&mut agent, 2, events.iter().map(|event| event.encode_to_vec().into()).collect()).await;
+    let event: Value = serde_json::from_str(&next(&mut lines, "data: ").await).unwrap();
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["id"], "web-1/0000000000c0ffee/3");
+    assert_eq!(event["source"], "/nodes/web-1");
+    assert_eq!(event["type"], "io.galen.event.oom.trigger");
+    assert_eq!(event["subject"], "web-1");
+    assert_eq!(event["time"], "2025-11-24T12:00:01.000Z");
+    assert_eq!(event["datacontenttype"], "application/json");
+    assert_eq!(event["data"]["data"]["user_percent"], 97.5);
+    // A follower does not hold up the end.
+    aggregator.stop().await;
+}
