@@ -21,10 +21,11 @@ use crate::{
     error::Error,
     hit::{self, Hit},
     page::{Key, Order},
+    query::is_late,
 };
 
 /// Longest run of one search.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// Events of an answer are at most this many bytes, so that it fits into a message; always one event.
 const MAX_BYTES: usize = 3 << 20;
 /// Most events in an answer.
@@ -83,21 +84,23 @@ pub struct Found {
     pub counts: Vec<Tally>,
 }
 
-pub(crate) fn run(catalog: &Catalog, search: &Search<'_>) -> Result<Found, Error> {
+/// Finds, until `end`.
+pub(crate) fn run(catalog: &Catalog, search: &Search<'_>, end: Instant) -> Result<Found, Error> {
     let limit = search.limit.min(MAX_LIMIT);
     let mut pass = Pass {
         search,
         keep: limit + 1,
         best: BinaryHeap::new(),
         total: 0,
-        end: Instant::now() + DEADLINE,
+        end,
         counters: search.count_by.iter().map(|field| Counter::new(field)).collect::<Result<_, _>>()?,
     };
+    let compiled = search.query.compile(end)?;
     let mut searchers = Vec::new();
     for partition in catalog.readable() {
         let searcher = partition.read(|partition| {
             let searcher = partition.searcher();
-            pass.index(searchers.len(), &searcher)
+            pass.index(searchers.len(), &searcher, &*compiled)
                 .map_err(|failure| failure.name(|| Error::index("search", partition.name)))?;
             Ok(searcher)
         })?;
@@ -167,7 +170,7 @@ impl Failure {
 
 impl From<tantivy::TantivyError> for Failure {
     fn from(error: tantivy::TantivyError) -> Self {
-        Self::Engine(error)
+        if is_late(&error) { Self::Store(late()) } else { Self::Engine(error) }
     }
 }
 
@@ -175,6 +178,10 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Store(error)
     }
+}
+
+fn late() -> Error {
+    Error::Deadline(DEADLINE.as_secs())
 }
 
 struct Pass<'a> {
@@ -188,8 +195,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn index(&mut self, index: usize, searcher: &Searcher) -> Result<(), Failure> {
-        let compiled: &dyn Query = self.search.query.compiled();
+    fn index(&mut self, index: usize, searcher: &Searcher, compiled: &dyn Query) -> Result<(), Failure> {
         let weight = compiled.weight(EnableScoring::disabled_from_searcher(searcher))?;
         for (ord, segment) in (0..).zip(searcher.segment_readers()) {
             self.segment(index, ord, segment, &*weight)?;
@@ -219,6 +225,9 @@ impl Pass<'_> {
         for counter in &mut self.counters {
             counter.enter(segment)?;
         }
+        if Instant::now() >= self.end {
+            return Err(late().into());
+        }
         let after = search.after.map(|key| search.order.rank(key));
         let mut scorer = weight.scorer(segment, 1.0)?;
         let mut document = scorer.doc();
@@ -226,7 +235,7 @@ impl Pass<'_> {
         while document != TERMINATED {
             seen = seen.wrapping_add(1);
             if seen.is_multiple_of(4096) && Instant::now() > self.end {
-                return Err(Error::Deadline(DEADLINE.as_secs()).into());
+                return Err(late().into());
             }
             let key = Key {
                 time: times.first(document).unwrap_or_default(),

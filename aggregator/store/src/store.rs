@@ -1,6 +1,9 @@
 //! The store as its users see it: open it, search it, read an event. The one writer is opened apart.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use galen_proto::v1::{Event, EventId};
@@ -84,7 +87,11 @@ impl Store {
     /// # Errors
     /// If the request is wrong, takes too long, or an index fails.
     pub fn search(&self, search: &Search<'_>) -> Result<Found, Error> {
-        search::run(&self.0, search)
+        self.search_until(search, Instant::now() + search::DEADLINE)
+    }
+
+    pub(crate) fn search_until(&self, search: &Search<'_>, end: Instant) -> Result<Found, Error> {
+        search::run(&self.0, search, end)
     }
 
     /// One event, with its attachments and its identity. Blocks.

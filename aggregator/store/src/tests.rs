@@ -1,13 +1,13 @@
 //! What the store promises, on real files.
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use bytes::Bytes;
 use galen_proto::v1::{Event, EventId, Severity};
 use prost::Message;
 
 use crate::{
-    Key, Order, Query, Search, Store,
+    Error, Key, Order, Query, Search, Store,
     testing::{DAY, NOW, SECOND, attachment, event, filled, found, raw_record, record, settings},
 };
 
@@ -285,4 +285,16 @@ fn a_store_has_one_process() {
     let (dir, _store, _writer) = filled(&[]);
     let error = Store::open(settings(&dir)).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("another process"), "{error}");
+}
+
+#[test]
+fn a_search_whose_time_is_over_says_so_and_blames_no_index() {
+    let (_dir, store, _writer) = filled(&[event("cpuidle", NOW, "")]);
+    for query in ["", "run_id:0193*"] {
+        let parsed = Query::parse(query, NOW).unwrap();
+        let error = store.search_until(&Search::newest(&parsed, 10), Instant::now()).unwrap_err();
+        assert!(matches!(error, Error::Deadline(_)), "{query}: {error}");
+        assert_eq!(store.stats().suspect, 0, "{query}");
+        assert_eq!(found(&store, query), [1]);
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! A name that every event has for itself is a dear term: the values of such a field are only in its column. Its
 //! dictionary is looked through first, so that events are only looked at in segments that have a value that matches.
+//! Both are long where events are many, so both watch the deadline of the search.
+
+use std::{io, time::Instant};
 
 use tantivy::{
     BitSet, DocId, Score, SegmentReader, TantivyError,
@@ -15,6 +18,21 @@ use super::parse::Wild;
 pub(super) struct Matches {
     pub(super) column: &'static str,
     pub(super) pattern: Vec<Wild>,
+    /// Of the search.
+    pub(super) end: Instant,
+}
+
+/// Values or events between two looks at the clock.
+const LOOK_EVERY: usize = 4096;
+
+/// The deadline passed. Goes through the engine in its own error.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline of the search has passed")]
+struct Late;
+
+/// Whether an error of the engine says that the deadline passed.
+pub(crate) fn is_late(error: &TantivyError) -> bool {
+    matches!(error, TantivyError::IoError(error) if error.get_ref().is_some_and(|inner| inner.is::<Late>()))
 }
 
 impl Query for Matches {
@@ -28,7 +46,10 @@ impl Weight for Matches {
         let Some(column) = segment.fast_fields().str(self.column)? else { return Ok(Box::new(EmptyScorer)) };
         let mut matching = vec![false; column.num_terms()];
         let mut values = column.dictionary().stream()?;
+        let mut seen = 0;
         while values.advance() {
+            self.look(seen)?;
+            seen += 1;
             let matches = str::from_utf8(values.key()).is_ok_and(|value| matches(&self.pattern, value));
             if let Some(slot) = matching.get_mut(values.term_ord() as usize) {
                 *slot = matches;
@@ -39,6 +60,7 @@ impl Weight for Matches {
         }
         let mut documents = BitSet::with_max_value(segment.max_doc());
         for document in 0..segment.max_doc() {
+            self.look(document as usize)?;
             if column.term_ords(document).any(|ord| matching.get(ord as usize) == Some(&true)) {
                 documents.insert(document);
             }
@@ -48,6 +70,16 @@ impl Weight for Matches {
 
     fn explain(&self, _segment: &SegmentReader, _document: DocId) -> tantivy::Result<Explanation> {
         Err(TantivyError::InvalidArgument("a match of a column has no score".into()))
+    }
+}
+
+impl Matches {
+    /// Looks at the clock now and then.
+    fn look(&self, seen: usize) -> tantivy::Result<()> {
+        if seen.is_multiple_of(LOOK_EVERY) && Instant::now() >= self.end {
+            return Err(io::Error::other(Late).into());
+        }
+        Ok(())
     }
 }
 
@@ -84,6 +116,13 @@ fn matches(pattern: &[Wild], text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tantivy::{
+        Index, doc,
+        schema::{FAST, Schema},
+    };
+
     use super::*;
 
     #[test]
@@ -111,5 +150,28 @@ mod tests {
         ] {
             assert_eq!(matches(&pattern(wild), text), expected, "{wild} {text}");
         }
+    }
+
+    #[test]
+    fn a_search_without_time_left_ends_before_its_first_match() {
+        let mut schema = Schema::builder();
+        let field = schema.add_text_field("name", FAST);
+        let index = Index::create_in_ram(schema.build());
+        let mut writer = index.writer_with_num_threads(1, 15 << 20).unwrap();
+        writer.add_document(doc!(field => "0193-run")).unwrap();
+        writer.commit().unwrap();
+        let searcher = index.reader().unwrap().searcher();
+        let scorer = |pattern, end| {
+            let matches = Matches { column: "name", pattern, end };
+            matches.scorer(searcher.segment_reader(0), 1.0).map(|scorer| scorer.doc())
+        };
+        let now = Instant::now();
+        // Whether it ends while it looks through the values, or would after them.
+        for pattern in [vec![Wild::Any], vec![Wild::Char('x'), Wild::Any]] {
+            let error = scorer(pattern, now).unwrap_err();
+            assert!(is_late(&error), "{error}");
+        }
+        assert_eq!(scorer(vec![Wild::Any], now + Duration::from_secs(3600)).unwrap(), 0);
+        assert!(!is_late(&io::Error::from(io::ErrorKind::TimedOut).into()), "a disk that is late is another matter");
     }
 }

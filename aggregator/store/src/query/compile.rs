@@ -1,6 +1,6 @@
 //! From an expression to what the engine runs.
 
-use std::ops::Bound as Edge;
+use std::{ops::Bound as Edge, time::Instant};
 
 use galen_proto::v1::EventId;
 use tantivy::{
@@ -28,6 +28,8 @@ const SEVERITIES: [&str; 4] = ["unknown", "info", "warning", "critical"];
 pub(super) struct Compiler {
     /// Nanoseconds since 1970-01-01 UTC.
     pub(super) now: i64,
+    /// Of the search.
+    pub(super) end: Instant,
 }
 
 impl Compiler {
@@ -65,7 +67,7 @@ impl Compiler {
             return exists(&target, at);
         }
         match target.kind {
-            Kind::Keyword => keyword(target.field, value, at),
+            Kind::Keyword => self.keyword(target.field, value, at),
             Kind::Severity => severity(target.field, value, at),
             Kind::Words => words(target.field, None, value, at),
             Kind::Count => {
@@ -90,9 +92,21 @@ impl Compiler {
         let names = [FIELDS.tracer, FIELDS.node, FIELDS.host.name, container.name, container.pod, container.namespace];
         let mut branches = vec![words(FIELDS.summary, None, value, at)?];
         for name in names {
-            branches.push(keyword(name, value, at)?);
+            branches.push(self.keyword(name, value, at)?);
         }
         Ok(any(branches))
+    }
+
+    fn keyword(&self, field: Field, value: &Value, at: usize) -> Result<Compiled, Error> {
+        match value {
+            // Without terms the engine looks it up in the column.
+            Value::Word { text, pattern: None } | Value::Phrase(text) => Ok(exact(Term::from_field_text(field, text))),
+            Value::Word { pattern: Some(pattern), .. } if field == FIELDS.run_id => {
+                Ok(Box::new(Matches { column: RUN_ID, pattern: pattern.clone(), end: self.end }))
+            }
+            Value::Word { pattern: Some(pattern), .. } => wild(field, "", pattern, false, at),
+            Value::Range(..) => range(value, at, "text", |text| Some(Term::from_field_text(field, text))),
+        }
     }
 }
 
@@ -129,18 +143,6 @@ fn exists(target: &Target, at: usize) -> Result<Compiled, Error> {
         )),
         Kind::Json | Kind::Keywords => Ok(Box::new(ExistsQuery::new(target.name.clone(), true))),
         _ => Ok(Box::new(ExistsQuery::new(target.name.clone(), false))),
-    }
-}
-
-fn keyword(field: Field, value: &Value, at: usize) -> Result<Compiled, Error> {
-    match value {
-        // Without terms the engine looks it up in the column.
-        Value::Word { text, pattern: None } | Value::Phrase(text) => Ok(exact(Term::from_field_text(field, text))),
-        Value::Word { pattern: Some(pattern), .. } if field == FIELDS.run_id => {
-            Ok(Box::new(Matches { column: RUN_ID, pattern: pattern.clone() }))
-        }
-        Value::Word { pattern: Some(pattern), .. } => wild(field, "", pattern, false, at),
-        Value::Range(..) => range(value, at, "text", |text| Some(Term::from_field_text(field, text))),
     }
 }
 

@@ -18,8 +18,9 @@ pub(crate) mod fields;
 mod parse;
 mod time;
 
-use std::fmt;
+use std::{fmt, time::Instant};
 
+pub(crate) use column::is_late;
 pub use fields::{Kind, known_fields};
 pub use time::parse as parse_time;
 
@@ -31,7 +32,8 @@ pub const MAX_TERMS: usize = 64;
 /// A query that can be run.
 pub struct Query {
     text: String,
-    compiled: Box<dyn tantivy::query::Query>,
+    expression: parse::Expression,
+    now: i64,
 }
 
 impl Query {
@@ -42,8 +44,10 @@ impl Query {
     /// Says what is wrong, and where.
     pub fn parse(text: &str, now: i64) -> Result<Self, Error> {
         let expression = parse::parse(text)?;
-        let compiled = compile::Compiler { now }.compile(&expression)?;
-        Ok(Self { text: text.to_owned(), compiled })
+        let query = Self { text: text.to_owned(), expression, now };
+        // Only what can be compiled is a query.
+        query.compile(Instant::now())?;
+        Ok(query)
     }
 
     /// As it was written.
@@ -52,8 +56,9 @@ impl Query {
         &self.text
     }
 
-    pub(crate) fn compiled(&self) -> &dyn tantivy::query::Query {
-        &*self.compiled
+    /// For a search that has until `end`: whatever takes its time before the first match obeys that too.
+    pub(crate) fn compile(&self, end: Instant) -> Result<Box<dyn tantivy::query::Query>, Error> {
+        compile::Compiler { now: self.now, end }.compile(&self.expression)
     }
 }
 
