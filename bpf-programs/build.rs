@@ -189,7 +189,17 @@ const LAYOUTS: &[Layout] = &[
     Layout {
         program: "waitrate",
         name: "waitrate_cell",
-        fields: &["run", "internal", "external", "throttled", "latency", "beyond", "waits"],
+        fields: &[
+            "run",
+            "internal",
+            "external",
+            "throttled",
+            "latency",
+            "beyond",
+            "waits",
+            "external_cpu",
+            "throttled_cpu",
+        ],
         constants: &["WAITRATE_OTHERS", "WAITRATE_CGROUPS"],
     },
     Layout { program: "waitrate", name: "waitrate_pair", fields: &["victim", "holder"], constants: &[] },

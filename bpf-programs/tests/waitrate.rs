@@ -206,6 +206,19 @@ fn a_group_with_two_tasks_against_one_waits_internally_and_externally() {
     assert!((35.0..=70.0).contains(&percent(cell.external, whole)), "{cell:?}");
 }
 
+#[test]
+fn cpu_time_that_many_tasks_wait_for_at_a_time_is_lost_once() {
+    let Some(([a, b], _turn)) = groups() else { return };
+    let mut watch = watch(Hook::Btf);
+    let _spinning = (a.spin(8), b.spin(1));
+    let (cell, elapsed) = counted(&mut watch, &a);
+    assert!(cell.external > cell.external_cpu * 3, "{cell:?}");
+    // What it did not run, others held; one of eight waits at each moment.
+    assert!((80.0..=101.0).contains(&percent(cell.run + cell.external_cpu, elapsed)), "{cell:?} in {elapsed:?}");
+    let (cell, _) = counted(&mut watch, &b);
+    assert!(percent(cell.external_cpu, cell.external) > 90.0, "one task loses what it waits for: {cell:?}");
+}
+
 /// Counts while the quota is on, and until the last wait that it made is over.
 fn limited(a: &Group) -> (Cell, Duration) {
     let mut watch = watch(Hook::Btf);
@@ -224,6 +237,7 @@ fn throttled_time_is_what_the_kernel_says() {
     let Some(([a], _turn)) = groups() else { return };
     let _spinning = a.spin(1);
     let (cell, told) = limited(&a);
+    assert!((99.0..=100.0).contains(&percent(cell.throttled_cpu, cell.throttled)), "{cell:?}");
     assert!((99.0..=101.0).contains(&percent(cell.throttled, told)), "{cell:?}, cpu.stat: {told:?}");
     assert!(percent(cell.internal, cell.throttled) < 1.0, "{cell:?}");
 }
@@ -242,11 +256,25 @@ fn nothing_is_counted_while_detached_and_counting_begins_at_zero() {
     let Some(([a, b], _turn)) = groups() else { return };
     let mut watch = watch(Hook::Btf);
     let _spinning = (a.spin(1), b.spin(1));
+    assert_eq!(links(), 0);
     counted(&mut watch, &a);
+    assert_eq!(links(), 4);
     watch.detach().unwrap();
-    assert!(!watch.is_attached());
+    assert_eq!((watch.is_attached(), links()), (false, 0));
     let counters = watch.read().unwrap();
     assert!(counters.pairs.is_empty() && counters.cells.values().all(|cell| *cell == Cell::default()), "{counters:?}");
     let (cell, elapsed) = counted(&mut watch, &a);
     assert!((90.0..=101.0).contains(&percent(cell.run + cell.waited(), elapsed)), "{cell:?} in {elapsed:?}");
+}
+
+/// Links of the whole kernel by which programs of this process hang somewhere.
+fn links() -> usize {
+    let descriptors = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+    let own: Vec<u32> = descriptors
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter(|info| info.contains("prog_type:"))
+        .filter_map(|info| info.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok()))
+        .collect();
+    assert!(!own.is_empty());
+    aya::programs::loaded_links().flatten().filter(|link| own.contains(&link.program_id())).count()
 }

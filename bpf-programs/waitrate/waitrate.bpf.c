@@ -7,6 +7,11 @@
  * says it was throttled comes first, since a throttled task must queue again afterwards; the rest is laid over what
  * the CPU remembers, the newest first: held by the same cgroup (internal), by another (external), by nobody (latency).
  *
+ * These sums grow with the number of tasks that wait at a time. Beside them, `external_cpu` counts the CPU time that was
+ * lost: each moment once. It takes the larger of two parts of a wait, neither of which can have been counted before:
+ * what lies after the end of the last external wait of the cgroup on this CPU, and, where it is known what had been
+ * counted when the wait began, what the wait has more than was added since.
+ *
  * All hooks run with interrupts off, on a CPU whose run queue is locked, and a task waits on one CPU at a time, so only
  * `pairs` is written from several. This is the cost of every context switch while attached: the maps on the way are
  * arrays, whose look-up is inlined, and the clock is the one that the scheduler has read already.
@@ -24,6 +29,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define PROBES 16
 /* Inode number of a hierarchy's root. */
 #define ROOT 1
+#define UNKNOWN (~0ull)
 
 /* Changes with each time the programs are attached, so that what an earlier time left behind means nothing. */
 volatile __u32 generation = 0;
@@ -34,7 +40,8 @@ struct wait {
 	__u64 since;
 	/* What the clock of throttled time showed. */
 	__u64 throttled;
-	__u64 unused;
+	/* `external_cpu` of its cgroup and CPU at the begin, or UNKNOWN. */
+	__u64 external_cpu;
 };
 
 struct {
@@ -202,7 +209,7 @@ static __always_inline __u64 tag_of(__u32 pid)
 	return (__u64)generation << 32 | pid;
 }
 
-static __always_inline void begin(struct wait *wait, __u64 tag, __u64 now, __u64 throttled)
+static __always_inline void begin(struct wait *wait, __u64 tag, __u64 now, __u64 throttled, __u64 external_cpu)
 {
 	if (wait->tag && wait->tag != tag && wait->tag >> 32 == tag >> 32) {
 		LOSE(tasks);
@@ -210,6 +217,7 @@ static __always_inline void begin(struct wait *wait, __u64 tag, __u64 now, __u64
 	}
 	wait->since = now;
 	wait->throttled = throttled;
+	wait->external_cpu = external_cpu;
 	wait->tag = tag;
 }
 
@@ -234,8 +242,8 @@ static __noinline void blame(__u32 victim, __u32 holder, __u64 time)
 /* Lays the last `left` nanoseconds over what the CPU remembers. */
 static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 now, __u64 left, __u32 victim)
 {
-	__u64 internal = 0, external = 0, latency = 0;
-	__u64 end = now, holder = cpu->slot;
+	__u64 internal = 0, external = 0, latency = 0, fresh = 0;
+	__u64 end = now, holder = cpu->slot, until = cell->external_until;
 
 	for (__u32 back = 0; back < SLICES && left; back++) {
 		struct slice *before = &cpu->slices[(cpu->newest - back) & (SLICES - 1)];
@@ -249,6 +257,8 @@ static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 no
 			latency += part;
 		else if (part) {
 			external += part;
+			if (end > until)
+				fresh += part < end - until ? part : end - until;
 			blame(victim, holder, part);
 		}
 		left -= part;
@@ -259,14 +269,19 @@ static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 no
 	cell->external += external;
 	cell->latency += latency;
 	cell->beyond += left;
+	if (external) {
+		cell->external_cpu += fresh;
+		cell->external_until = now;
+	}
 }
 
-/* Counts a wait that ends now on this CPU. */
-static __always_inline void settle(struct wait *wait, struct cpu *cpu, struct waitrate_cell *cell, __u64 now,
+/* Counts a wait for `cpu` that ends now. `here`: it is the one that this runs on, whose cell is given. */
+static __always_inline void settle(bool here, struct wait *wait, struct cpu *cpu, struct waitrate_cell *cell, __u64 now,
 				   __u64 throttled_now, __u32 victim)
 {
 	__u64 left = now > wait->since ? now - wait->since : 0;
 	__u64 throttled = throttled_now > wait->throttled ? throttled_now - wait->throttled : 0;
+	__u64 fresh = throttled, external, counted;
 
 	cell->waits++;
 	if (throttled) {
@@ -275,12 +290,28 @@ static __always_inline void settle(struct wait *wait, struct cpu *cpu, struct wa
 			throttled = left;
 		cell->throttled += throttled;
 		left -= throttled;
+		/* Each CPU has a clock of its own. */
+		if (here) {
+			if (cell->throttled_until > wait->throttled)
+				fresh = throttled_now > cell->throttled_until ? throttled_now - cell->throttled_until : 0;
+			cell->throttled_cpu += fresh < throttled ? fresh : throttled;
+			cell->throttled_until = throttled_now;
+		}
 	}
 	/* Mostly it waited for a part of the newest slice only. */
-	if (cpu->slot == victim && now - cpu->slices[cpu->newest & (SLICES - 1)].end >= left)
+	if (cpu->slot == victim && now - cpu->slices[cpu->newest & (SLICES - 1)].end >= left) {
 		cell->internal += left;
-	else
-		lay(cpu, cell, now, left, victim);
+		return;
+	}
+	external = cell->external;
+	counted = cell->external_cpu;
+	lay(cpu, cell, now, left, victim);
+	/* Others of its cgroup may have waited, and had their turn, within the wait of one that was preempted. */
+	if (counted >= wait->external_cpu) {
+		external += counted - wait->external_cpu;
+		if (cell->external > external && cell->external - external > cell->external_cpu - counted)
+			cell->external_cpu = counted + cell->external - external;
+	}
 }
 
 static __always_inline int switched(bool direct, bool preempt, struct task_struct *prev, struct task_struct *next)
@@ -294,6 +325,7 @@ static __always_inline int switched(bool direct, bool preempt, struct task_struc
 	struct waitrate_cell *cell;
 	struct slice *newest;
 	struct wait *wait;
+	__u64 external_cpu;
 	__u32 held, slot;
 
 	if (!cpu)
@@ -313,6 +345,7 @@ static __always_inline int switched(bool direct, bool preempt, struct task_struc
 		return 0;
 	if (newest->end && now > newest->end)
 		cell->run += now - newest->end;
+	external_cpu = cell->external_cpu;
 
 	slot = held;
 	if (!next_pid) {
@@ -326,7 +359,7 @@ static __always_inline int switched(bool direct, bool preempt, struct task_struc
 		wait = place_of(next_pid);
 		if (cell && wait && wait->tag == tag_of(next_pid)) {
 			wait->tag = 0;
-			settle(wait, cpu, cell, now, throttled_time(direct, queue), slot);
+			settle(true, wait, cpu, cell, now, throttled_time(direct, queue), slot);
 		}
 	}
 
@@ -342,7 +375,8 @@ static __always_inline int switched(bool direct, bool preempt, struct task_struc
 	if (prev_pid && (preempt || runnable(direct, prev))) {
 		wait = place_of(prev_pid);
 		if (wait)
-			begin(wait, tag_of(prev_pid), now, throttled_time(direct, READ(direct, prev, se.cfs_rq)));
+			begin(wait, tag_of(prev_pid), now, throttled_time(direct, READ(direct, prev, se.cfs_rq)),
+			      external_cpu);
 	}
 	return 0;
 }
@@ -359,7 +393,7 @@ static __always_inline int woken(bool direct, struct task_struct *task)
 	wait = place_of(pid);
 	/* One that was preempted on its way to sleep waits already. */
 	if (wait && wait->tag != tag_of(pid))
-		begin(wait, tag_of(pid), READ(direct, queue, rq, clock), throttled_time(direct, queue));
+		begin(wait, tag_of(pid), READ(direct, queue, rq, clock), throttled_time(direct, queue), UNKNOWN);
 	return 0;
 }
 
@@ -383,9 +417,10 @@ static __always_inline int migrated(bool direct, struct task_struct *task, __u32
 	cell = bpf_map_lookup_elem(&cells, &slot);
 	if (!cpu || !cell)
 		return 0;
-	settle(wait, cpu, cell, now, throttled_time(direct, queue), slot);
+	settle(false, wait, cpu, cell, now, throttled_time(direct, queue), slot);
 	wait->since = now;
 	wait->throttled = 0;
+	wait->external_cpu = UNKNOWN;
 	queues = BPF_CORE_READ(task, sched_task_group, cfs_rq);
 	if (!bpf_probe_read_kernel(&queue, sizeof(queue), queues + to))
 		wait->throttled = throttled_time(false, queue);

@@ -32,7 +32,13 @@ struct waitrate_cell {
 	__u64 beyond;
 	/* Waits that ended. */
 	__u64 waits;
-	__u64 unused;
+	/* CPU time that was lost: part of `external` in which each moment counts once, however many tasks waited in it. */
+	__u64 external_cpu;
+	/* The same of `throttled`. */
+	__u64 throttled_cpu;
+	/* The programs' own: up to when these two have been counted, by the clock of each. */
+	__u64 external_until;
+	__u64 throttled_until;
 };
 
 /* Key of map `pairs`: slots; the value is nanoseconds. */

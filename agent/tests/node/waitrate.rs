@@ -1,4 +1,5 @@
 use std::{
+    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -169,15 +170,93 @@ async fn what_is_nested_in_a_container_waits_for_the_container_and_is_no_interfe
 }
 
 #[tokio::test]
-async fn the_programs_are_attached_only_when_something_waits() {
+async fn where_the_host_holds_the_cpu_its_busiest_processes_are_named() {
     let _turn = TURN.lock().await;
-    let Some((one, other)) = cgroup("armed-one").zip(cgroup("armed-other")) else { return };
-    let never = Command::with_threshold("100000");
-    let soon = Command::with_threshold("10");
-    until("the programs are loaded", || never.has("prog_type") && soon.has("prog_type")).await;
-    let _spinning = [&one, &other].map(spin_on_the_first_cpu);
-    until("the programs are attached", || soon.has("sched_switch")).await;
-    assert!(!never.has("sched_switch"));
+    let agent = agent("host", Clock::system()).await;
+    let Some(victim) = cgroup("host-victim") else { return };
+    // As heavy as a process of the highest priority, so that each gets half, whatever else the machine does.
+    victim.set("cpu.shares", "88761");
+    victim.set("cpu.weight", "8668");
+    let noisy = Noisy::start();
+    let _spinning = spin_on_the_first_cpu(&victim);
+    let (trigger, _) = is_caught(&agent, &victim.path).await;
+    let data = data(&trigger);
+    let first = &data["interferer_list"][0];
+    assert_eq!((first["name"].as_str(), first["cgroup"].as_str()), (Some("host"), Some("/")), "{data}");
+    let processes = first["processes"].as_array().unwrap();
+    let pid = u64::from(noisy.process.0.id());
+    assert!(processes.iter().any(|process| process["pid"] == pid && process["name"] == Noisy::NAME), "{data}");
+    assert!(trigger.summary.contains(Noisy::NAME), "{}", trigger.summary);
+}
+
+/// A process of the root cgroup that spins on the first CPU.
+struct Noisy {
+    process: Process,
+    _dir: tempfile::TempDir,
+}
+
+impl Noisy {
+    const NAME: &str = "galen-noisy";
+
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = dir.path().join(Self::NAME);
+        std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
+        let hierarchies = hierarchies();
+        let root = cpu_controller(&hierarchies).unwrap();
+        // Automatic groups weigh as much as a process, and so does this one with a session of its own.
+        let script = format!(
+            "echo $$ > {}/cgroup.procs; echo -20 2>/dev/null > /proc/$$/autogroup; \
+             exec nice -n -20 taskset -c 0 {} -c 'while :; do :; done'",
+            root.display(),
+            shell.display()
+        );
+        let spinning = std::process::Command::new("setsid").args(["sh", "-c", &script]).spawn().unwrap();
+        Self { process: Process(spinning), _dir: dir }
+    }
+}
+
+#[tokio::test]
+async fn the_programs_are_attached_only_while_something_waits() {
+    let Some(sign) = FakeSign::create() else { return };
+    let agent = Command::start(&sign);
+    until("the programs are loaded", || agent.has("prog_type")).await;
+    assert!(!agent.has("sched_"));
+    until("the programs are attached", || {
+        sign.waits(Duration::from_millis(20));
+        agent.has("sched_switch")
+    })
+    .await;
+    until("nothing is attached any more", || !agent.has("sched_")).await;
+    assert!(agent.has("prog_type"));
+}
+
+/// What is mounted over the kernel's CPU pressure, so that the test says when something waits.
+struct FakeSign {
+    file: tempfile::NamedTempFile,
+    total: AtomicU64,
+}
+
+impl FakeSign {
+    const PATH: &str = "/proc/pressure/cpu";
+
+    fn create() -> Option<Self> {
+        if !std::path::Path::new(Self::PATH).exists() {
+            galen_scratch::skip("the kernel tells no pressure");
+            return None;
+        }
+        let sign = Self { file: tempfile::NamedTempFile::new().unwrap(), total: AtomicU64::new(0) };
+        sign.waits(Duration::ZERO);
+        Some(sign)
+    }
+
+    /// Some task has waited for so much longer.
+    fn waits(&self, time: Duration) {
+        let more = u64::try_from(time.as_micros()).unwrap();
+        let total = self.total.fetch_add(more, Ordering::Relaxed) + more;
+        let line = format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={total:020}\n");
+        self.file.as_file().write_all_at(line.as_bytes(), 0).unwrap();
+    }
 }
 
 /// The agent as a process of its own, which tells what it has attached.
@@ -187,12 +266,14 @@ struct Command {
 }
 
 impl Command {
-    fn with_threshold(threshold: &str) -> Self {
+    fn start(sign: &FakeSign) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_galen-agent"));
+        let mut command = std::process::Command::new("unshare");
+        let script = format!("mount --bind \"$0\" {} && exec \"$@\"", FakeSign::PATH);
+        command.args(["--mount", "sh", "-c", &script]).arg(sign.file.path()).arg(env!("CARGO_BIN_EXE_galen-agent"));
         let settings = [
             format!("data_dir={}", data.path().display()),
-            format!("tracers.waitrate.arm_threshold={threshold}"),
+            "tracers.waitrate.disarm_after=1s".into(),
             "aggregator.endpoint=http://127.0.0.1:1".into(),
         ];
         let others = others_of("waitrate").into_iter().map(|key| format!("{key}=false"));

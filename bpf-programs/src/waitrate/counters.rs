@@ -36,6 +36,11 @@ pub struct Cell {
     pub beyond: Duration,
     /// Waits that ended.
     pub waits: u64,
+    /// CPU time that was lost to others: part of `external` in which each moment of a CPU counts once, however many
+    /// tasks waited for it.
+    pub external_cpu: Duration,
+    /// The same of `throttled`.
+    pub throttled_cpu: Duration,
 }
 
 /// Who waited for whom.
@@ -67,6 +72,8 @@ impl Cell {
             latency: time(layout::WAITRATE__CELL__LATENCY),
             beyond: time(layout::WAITRATE__CELL__BEYOND),
             waits: raw[layout::WAITRATE__CELL__WAITS / 8],
+            external_cpu: time(layout::WAITRATE__CELL__EXTERNAL_CPU),
+            throttled_cpu: time(layout::WAITRATE__CELL__THROTTLED_CPU),
         }
     }
 
@@ -88,6 +95,8 @@ impl Cell {
             latency: time(|cell| cell.latency),
             beyond: time(|cell| cell.beyond),
             waits: self.waits.saturating_sub(before.waits),
+            external_cpu: time(|cell| cell.external_cpu),
+            throttled_cpu: time(|cell| cell.throttled_cpu),
         }
     }
 }
@@ -101,6 +110,8 @@ impl AddAssign for Cell {
         self.latency += other.latency;
         self.beyond += other.beyond;
         self.waits += other.waits;
+        self.external_cpu += other.external_cpu;
+        self.throttled_cpu += other.throttled_cpu;
     }
 }
 

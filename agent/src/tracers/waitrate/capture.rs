@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
-    owners::Owner,
+    owners::{self, Owner},
+    processes,
     report::{self, Capture, Interferer, Trigger},
     settings::Settings,
     tally::Time,
@@ -107,7 +108,12 @@ impl Run {
         capture: bool,
         reduced: Option<String>,
     ) -> Result<(), BoxError> {
-        let interferers = self.interferers(&self.waiting.reading.time).await;
+        let mut interferers = self.interferers(&self.waiting.reading.time).await;
+        if let Some(root) = owners::tree(&self.context.environment)
+            && let Some(first) = interferers.first_mut().filter(|first| first.is_host())
+        {
+            first.set_processes(processes::busiest(root.to_owned()).await);
+        }
         self.context.record(Record {
             run,
             kind: EventKind::Trigger,

@@ -21,36 +21,39 @@ pub(super) struct Windows {
     pub interval: Duration,
     /// Intervals of the long window.
     pub samples: usize,
-    /// Waiting in a short window that is as good as none.
+    /// Lost CPU time in a short window that is as good as none.
     pub least_wait: Duration,
     pub count_internal: bool,
     pub count_throttled: bool,
 }
 
 impl Windows {
-    /// How much of `time`, of a stretch of this length, was kept from the CPU, in percent.
+    /// Share of the CPU time that the owner wanted in `time`, a stretch of this length, and did not get, in percent.
+    /// Tasks that wait at the same time for one CPU want no more than that CPU.
     pub(super) fn rate(&self, time: &Time, length: Duration) -> f64 {
-        let waited = self.waited(time);
+        let lost = self.lost(time).as_secs_f64();
         let least = self.least_wait.as_secs_f64() * length.as_secs_f64() / self.short.as_secs_f64();
-        if waited.as_secs_f64() < least { 0.0 } else { time.percent(waited) }
+        if lost == 0.0 || lost < least { 0.0 } else { 100.0 * lost / (lost + time.run.as_secs_f64()) }
     }
 
-    fn waited(&self, time: &Time) -> Duration {
-        self.counted(time).into_iter().map(|(_, waited)| waited).sum()
+    fn lost(&self, time: &Time) -> Duration {
+        self.counted(time).map(|(_, lost)| lost).sum()
     }
 
-    /// What was waited for most.
+    /// What was waited for most, of what counts.
     fn kind(&self, time: &Time) -> Kind {
-        self.counted(time).into_iter().max_by_key(|(_, waited)| *waited).map_or(Kind::External, |(kind, _)| kind)
+        self.counted(time).max_by_key(|(_, lost)| *lost).map_or(Kind::External, |(kind, _)| kind)
     }
 
-    fn counted(&self, time: &Time) -> [(Kind, Duration); 3] {
-        let of = |counts, time| if counts { time } else { Duration::ZERO };
-        [
-            (Kind::Internal, of(self.count_internal, time.internal)),
-            (Kind::Throttled, of(self.count_throttled, time.throttled)),
-            (Kind::External, time.external),
-        ]
+    /// While a task waits for another of its owner, that one runs: no CPU time is lost, so that it counts for what was
+    /// run at the most.
+    fn counted(&self, time: &Time) -> impl Iterator<Item = (Kind, Duration)> {
+        let parts = [
+            (self.count_internal, Kind::Internal, time.internal.min(time.run)),
+            (self.count_throttled, Kind::Throttled, time.throttled_cpu),
+            (true, Kind::External, time.external_cpu),
+        ];
+        parts.into_iter().filter(|(counts, ..)| *counts).map(|(_, kind, lost)| (kind, lost))
     }
 }
 
@@ -112,7 +115,7 @@ impl History {
     pub(super) fn rate(&self, now: Duration, windows: &Windows) -> f64 {
         let begin = now.saturating_sub(windows.short);
         let least = windows.least_wait.div_duration_f64(windows.short);
-        let waits = |time: &Time| windows.waited(time).div_duration_f64(TICK) >= least;
+        let waits = |time: &Time| windows.lost(time).div_duration_f64(TICK) >= least;
         let waited = self.seconds.iter().filter(|(at, time)| *at > begin && *at <= now && waits(time)).count();
         if waited as f64 * 2.0 < windows.short.div_duration_f64(TICK) {
             return 0.0;
@@ -169,7 +172,7 @@ mod tests {
     /// A second in which one task waited for others this much of it, and ran the rest.
     fn second(percent: u64) -> Time {
         let external = Duration::from_millis(10 * percent);
-        Time { run: SECOND - external, external, ..Time::default() }
+        Time { run: SECOND - external, external, external_cpu: external, ..Time::default() }
     }
 
     /// A history of seconds, one after another.
@@ -216,7 +219,8 @@ mod tests {
     fn a_little_waiting_of_one_that_does_little_is_none() {
         let mut now = SECOND * 100;
         let mut history = History::new(now, None, &WINDOWS);
-        let little = Time { external: Duration::from_millis(90), run: Duration::from_millis(10), ..Time::default() };
+        let little =
+            Time { run: Duration::from_millis(10), external_cpu: Duration::from_millis(90), ..Time::default() };
         for _ in 0..30 {
             now += SECOND;
             history.push(now, little.clone(), &WINDOWS);
@@ -235,10 +239,18 @@ mod tests {
 
     #[test]
     fn waiting_within_the_owner_and_for_its_quota_counts_only_if_it_is_to() {
-        let time = Time { run: SECOND, internal: SECOND, throttled: SECOND * 2, ..Time::default() };
-        assert_eq!(WINDOWS.rate(&time, WINDOWS.short), 50.0);
-        assert_eq!(WINDOWS.kind(&time), Kind::Throttled);
-        assert_eq!(Windows { count_internal: true, ..WINDOWS }.rate(&time, WINDOWS.short), 75.0);
-        assert_eq!(Windows { count_throttled: false, ..WINDOWS }.rate(&time, WINDOWS.short), 0.0);
+        let time = Time { run: SECOND, internal: SECOND * 2, throttled_cpu: SECOND * 2, ..Time::default() };
+        let rate = |windows: Windows| (windows.rate(&time, windows.short).round(), windows.kind(&time));
+        assert_eq!(rate(WINDOWS), (67.0, Kind::Throttled));
+        assert_eq!(rate(Windows { count_internal: true, ..WINDOWS }), (75.0, Kind::Throttled));
+        assert_eq!(rate(Windows { count_throttled: false, ..WINDOWS }), (0.0, Kind::External));
+    }
+
+    #[test]
+    fn however_many_wait_at_a_time_the_rate_is_of_the_cpu_time() {
+        let external_cpu = Duration::from_millis(60);
+        let crowd = Time { run: SECOND, external: SECOND * 1000, external_cpu, ..Time::default() };
+        assert_eq!(Windows { least_wait: external_cpu, ..WINDOWS }.rate(&crowd, WINDOWS.short).round(), 6.0);
+        assert_eq!(WINDOWS.rate(&crowd, WINDOWS.short), 0.0);
     }
 }

@@ -8,6 +8,7 @@
 mod capture;
 mod history;
 mod owners;
+mod processes;
 mod report;
 mod rule;
 mod settings;

@@ -6,6 +6,7 @@ use galen_proto::v1::Container;
 use serde::Serialize;
 
 use super::{
+    processes::Busy,
     rule::Warning,
     settings::Settings,
     tally::{Kind, Time},
@@ -13,10 +14,10 @@ use super::{
 };
 use crate::{containers::Qos, tracer::round};
 
-/// `data` of a trigger. Percentages are of all the time of the tasks in the window; increases are in points.
+/// `data` of a trigger. Increases are in points.
 #[derive(Debug, Serialize)]
 pub(super) struct Trigger {
-    /// What the tasks were kept from the CPU by others and by quotas.
+    /// Percent of the CPU time that was wanted, kept from it by others and by quotas.
     curr_waitrate: f64,
     /// Of the long window.
     mean: f64,
@@ -58,7 +59,7 @@ pub(super) struct Capture {
     after: Vec<Second>,
 }
 
-/// Where the time of the tasks went.
+/// Where the time of the tasks went. Percentages are of all of it, running and waiting.
 #[derive(Debug, Serialize)]
 struct Split {
     internal_percent: f64,
@@ -70,6 +71,9 @@ struct Split {
     external_ms: f64,
     throttled_ms: f64,
     latency_ms: f64,
+    /// CPU time that was lost, however many tasks waited for it at a time.
+    external_cpu_ms: f64,
+    throttled_cpu_ms: f64,
 }
 
 /// Who held the CPU while others waited for it.
@@ -80,6 +84,9 @@ pub(super) struct Interferer {
     runtime: String,
     share_percent: f64,
     held_ms: f64,
+    /// The busiest, where it is the host that held it most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<Busy>,
 }
 
 #[derive(Debug, Serialize)]
@@ -159,6 +166,8 @@ impl Split {
             external_ms: ms(time.external),
             throttled_ms: ms(time.throttled),
             latency_ms: ms(time.latency),
+            external_cpu_ms: ms(time.external_cpu),
+            throttled_cpu_ms: ms(time.throttled_cpu),
         }
     }
 }
@@ -172,7 +181,21 @@ impl Interferer {
             runtime: if host { "host".into() } else { container.runtime },
             share_percent: round(share),
             held_ms: ms(held),
+            processes: Vec::new(),
         }
+    }
+
+    pub(super) fn is_host(&self) -> bool {
+        self.runtime == "host"
+    }
+
+    pub(super) fn set_processes(&mut self, processes: Vec<Busy>) {
+        self.processes = processes;
+    }
+
+    fn described(&self) -> String {
+        let names: Vec<_> = self.processes.iter().map(|process| process.name.as_str()).collect();
+        if names.is_empty() { self.name.clone() } else { format!("{} ({})", self.name, names.join(", ")) }
     }
 }
 
@@ -192,7 +215,7 @@ impl Second {
 /// What happened, to whom, by how much.
 pub(super) fn trigger_summary(waiting: &Waiting, name: &str, interferers: &[Interferer]) -> String {
     let rate = waiting.reading.rate;
-    format!("{name} was kept from the CPU for {rate:.0}% of its time{}", because(waiting.reading.kind, interferers))
+    format!("{name} was denied {rate:.0}% of the CPU time it wanted{}", because(waiting.reading.kind, interferers))
 }
 
 pub(super) fn capture_summary(capture: &Capture, name: &str) -> String {
@@ -211,7 +234,9 @@ fn because(kind: Kind, interferers: &[Interferer]) -> String {
         (Kind::Throttled, _) => ", throttled by its quota".into(),
         (Kind::Internal, _) => ", mostly by its own tasks".into(),
         (Kind::External, None) => ", by others".into(),
-        (Kind::External, Some(first)) => format!(", {:.0}% of the waiting for {}", first.share_percent, first.name),
+        (Kind::External, Some(first)) => {
+            format!(", {:.0}% of the waiting for {}", first.share_percent, first.described())
+        }
     }
 }
 
@@ -225,14 +250,14 @@ pub(super) fn explanation(waiting: &Waiting, settings: &Settings, interferers: &
         Warning::Both => "both",
     };
     format!(
-        "over {:.0} s the tasks waited {:.1} % of their time (external {:.1} %, throttled {:.1} %, internal {:.1} %) \
-         (rule: over {:.1} %, from a mean of {:.1} % and a standard deviation of {:.2} over {} intervals) and {:.1} \
+        "over {:.0} s it ran for {:.0} ms and was denied {:.1} % of the CPU time it wanted ({:.0} ms held by others, \
+         {:.0} ms throttled) (rule: over {:.1} %, from a mean of {:.1} % and a standard deviation of {:.2} over {} intervals) and {:.1} \
          points more than in the window before (rule: over {:.0}); {met} met{}",
         settings.windows.short.as_secs_f64(),
+        ms(time.run),
         reading.rate,
-        time.percent(time.external),
-        time.percent(time.throttled),
-        time.percent(time.internal),
+        ms(time.external_cpu),
+        ms(time.throttled_cpu),
         verdict.rate_threshold,
         reading.mean,
         reading.std,

@@ -32,9 +32,11 @@ pub struct Raw {
     pub sample_interval: Span,
     /// Intervals of the long window.
     pub samples: usize,
-    /// Waiting, in percent of all the time of the tasks, by which the rate has to be over its mean in the long window.
+    /// Percentage points by which the rate, the share of the CPU time it wanted that a container did not get, has to be
+    /// over its mean in the long window.
     pub min_waitrate: Percent,
-    /// Waiting within a window, summed over the tasks, that is as good as none.
+    /// CPU time that is lost within a window and as good as none. Tasks that wait at the same time for one CPU lose it
+    /// once.
     pub min_wait: Span,
     /// Whether waiting for tasks of the same container counts. It is told in any case.
     pub count_internal: bool,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::owners::Owner;
 
-/// What the tasks of one owner did in a stretch of time, each task counted for itself.
+/// What the tasks of one owner did in a stretch of time: each task counted for itself, but for what ends in `_cpu`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Time {
     pub run: Duration,
@@ -23,6 +23,10 @@ pub(super) struct Time {
     pub throttled: Duration,
     /// Waited for an idle CPU to wake up.
     pub latency: Duration,
+    /// CPU time that was lost to others, however many tasks waited for it at a time.
+    pub external_cpu: Duration,
+    /// The same, lost to a quota.
+    pub throttled_cpu: Duration,
     /// Who held the CPU in `external`, as far as it is known.
     pub holders: BTreeMap<Owner, Duration>,
 }
@@ -61,6 +65,8 @@ impl Tally {
             let victim = times.entry(victim).or_default();
             if own {
                 let time = time.min(victim.external);
+                let rest = (victim.external - time).div_duration_f64(victim.external.max(Duration::from_nanos(1)));
+                victim.external_cpu = victim.external_cpu.mul_f64(rest);
                 victim.external -= time;
                 victim.internal += time;
             } else {
@@ -95,6 +101,8 @@ impl From<Cell> for Time {
             external: cell.external + (cell.beyond - internal),
             throttled: cell.throttled,
             latency: cell.latency,
+            external_cpu: cell.external_cpu,
+            throttled_cpu: cell.throttled_cpu,
             holders: BTreeMap::new(),
         }
     }
@@ -135,6 +143,8 @@ impl AddAssign<&Self> for Time {
         self.external += other.external;
         self.throttled += other.throttled;
         self.latency += other.latency;
+        self.external_cpu += other.external_cpu;
+        self.throttled_cpu += other.throttled_cpu;
         for (owner, time) in &other.holders {
             *self.holders.entry(owner.clone()).or_default() += *time;
         }
@@ -155,7 +165,8 @@ mod tests {
     }
 
     fn counters(scale: u32) -> Counters {
-        let cell = Cell { run: MS * 10 * scale, external: MS * 8 * scale, waits: 1, ..Cell::default() };
+        let cell =
+            Cell { run: MS * 10 * scale, external: MS * 8 * scale, external_cpu: MS * 4 * scale, ..Cell::default() };
         Counters {
             cells: HashMap::from([(1, cell), (2, cell), (30, Cell { run: MS * scale, ..Cell::default() })]),
             pairs: HashMap::from([
@@ -174,6 +185,7 @@ mod tests {
             let times = tally.take(counters(scale), owner_of);
             let container = &times["/container"];
             assert_eq!((container.run, container.internal, container.external), (MS * 20, MS * 3, MS * 13));
+            assert_eq!(container.external_cpu, Duration::from_micros(6500));
             let [(owner, held, share)] = &container.interferers()[..] else { panic!("{container:?}") };
             assert_eq!((&**owner, *held, share.round()), ("/30", MS * 13, 100.0));
             assert_eq!(times["/30"].run, MS);
