@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
-#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [buffer] [ingest] [index]
+#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [waitrate] [dload] [flight] [buffer] [ingest] [index]
 #
 # Without arguments: all of them, in about half an hour and 20 GB of disk below the target directory at the most.
 set -euo pipefail
@@ -11,13 +11,13 @@ release=${CARGO_TARGET_DIR:-target}/release
 fleet=()
 wanted=("$@")
 if ((${#wanted[@]} == 0)); then
-  wanted=(sizes idle burst short backlog buffer ingest index)
+  wanted=(sizes idle burst short backlog waitrate dload flight buffer ingest index)
 fi
 
 for one in "${wanted[@]}"; do
   case $one in
   sizes | idle | burst | short | backlog) fleet+=("$one") ;;
-  buffer | ingest | index) ;;
+  waitrate | dload | flight | buffer | ingest | index) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
@@ -25,11 +25,33 @@ for one in "${wanted[@]}"; do
   esac
 done
 
+spinning=()
+trap 'if ((${#spinning[@]})); then kill "${spinning[@]}" 2>/dev/null || true; fi' EXIT
+
 if ((${#fleet[@]})); then
   "$release/galen-bench" "${fleet[@]}"
 fi
 for one in "${wanted[@]}"; do
   case $one in
+  waitrate)
+    printf '\nwaitrate: what a context switch with its wake-up costs more, in turns\n'
+    "$release/examples/waitrate_bench" 21
+    ;;
+  dload)
+    printf '\ndload: looks at the tasks of this machine\n'
+    "$release/examples/tasks_bench" 100
+    ;;
+  flight)
+    printf '\nflight recorder: 30 s with every CPU busy\n'
+    for ((cpu = 0; cpu < $(nproc); cpu++)); do
+      (while :; do :; done) &
+      spinning+=($!)
+    done
+    "$release/examples/history_bench" 30
+    kill "${spinning[@]}"
+    wait "${spinning[@]}" 2>/dev/null || true
+    spinning=()
+    ;;
   buffer)
     printf '\nbuffer: durable appends of 1 KiB, and a backlog of 1,000,000\n'
     "$release/examples/append_bench"

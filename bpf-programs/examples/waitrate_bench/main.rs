@@ -1,27 +1,42 @@
-//! What `waitrate` costs a context switch with its wake-up: `perf bench sched pipe` on one CPU, where an operation is
-//! two of each, with nothing attached, with empty programs on the same hooks, and with the real ones, in turns.
+//! What `waitrate` costs a context switch with its wake-up: two threads on one CPU pass a byte to and fro by pipes, where
+//! each round is two of each, with nothing attached, with empty programs on the same hooks, and with the real ones, in
+//! turns.
 //!
 //! ```sh
-//! cargo run --release -p galen-bpf --example waitrate_bench -- 21     # rounds; as root
+//! cargo run --release -p galen-bpf --example waitrate_bench -- 21     # runs; as root
 //! ```
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
-use std::{env, error::Error, process::Command};
+use std::{
+    env,
+    error::Error,
+    io::{self, Read, Write},
+    process::Command,
+    thread,
+};
 
 use aya::{Btf, Ebpf, programs::BtfTracePoint};
 use galen_bpf::{Kernel, waitrate::Watch};
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/waitrate_bench/empty.bpf.c");
 const TRACEPOINTS: [&str; 4] = ["sched_switch", "sched_migrate_task", "sched_wakeup", "sched_wakeup_new"];
-const OPERATIONS: &str = "100000";
+/// Of a byte, to and fro.
+const ROUNDS: u32 = 100_000;
 const SWITCHES: f64 = 2.0;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let rounds: usize = env::args().nth(1).map_or(Ok(21), |rounds| rounds.parse())?;
+    let runs: usize = env::args().nth(1).map_or(Ok(21), |runs| runs.parse())?;
+    let mut first = CpuSet::new();
+    first.set(0);
+    sched_setaffinity(None, &first)?;
     let mut watch = Watch::load(&Kernel::open()?)?;
     let empty = compile()?;
     let (mut nothing, mut called, mut counting) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..rounds {
+    for _ in 0..runs {
         nothing.push(microseconds()?);
         {
             let _attached = attach(&empty)?;
@@ -33,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let (nothing, called, counting) = (undisturbed(nothing), undisturbed(called), undisturbed(counting));
     let (called, counting) = ((called - nothing) / SWITCHES, (counting - nothing) / SWITCHES);
-    println!("nothing attached: {nothing:.3} us an operation of two switches (lower quartile of {rounds} runs)");
+    println!("nothing attached: {nothing:.3} us a round of two switches (lower quartile of {runs} runs)");
     println!("empty programs:   {called:.3} us added a switch with its wake-up");
     println!("waitrate:         {counting:.3} us added, {:.2} times the empty programs", counting / called);
     Ok(())
@@ -62,27 +77,33 @@ fn attach(object: &[u8]) -> Result<Ebpf, Box<dyn Error>> {
     Ok(object)
 }
 
-/// CPU time of one operation, since on a machine that does other work too the time that passes says little.
-fn microseconds() -> Result<f64, Box<dyn Error>> {
-    let before = children_seconds();
-    let output = Command::new("taskset")
-        .args(["-c", "0", "perf", "bench", "sched", "pipe", "-l", OPERATIONS])
-        .output()
-        .map_err(|error| format!("cannot run taskset and perf ({error}): apt-get install util-linux linux-perf"))?;
-    if !output.status.success() {
-        return Err(format!("`perf bench sched pipe` failed: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    Ok((children_seconds() - before) * 1e6 / OPERATIONS.parse::<f64>()?)
+/// CPU time of one round, since on a machine that does other work too the time that passes says little.
+fn microseconds() -> io::Result<f64> {
+    let (mut asked, mut ask) = io::pipe()?;
+    let (mut answered, mut answer) = io::pipe()?;
+    let before = cpu_seconds();
+    thread::scope(|scope| {
+        let answering = scope.spawn(move || -> io::Result<()> {
+            let mut byte = [0];
+            while asked.read(&mut byte)? > 0 {
+                answer.write_all(&byte)?;
+            }
+            Ok(())
+        });
+        let mut byte = [0];
+        for _ in 0..ROUNDS {
+            ask.write_all(&byte)?;
+            answered.read_exact(&mut byte)?;
+        }
+        drop(ask);
+        answering.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    Ok((cpu_seconds() - before) * 1e6 / f64::from(ROUNDS))
 }
 
-#[allow(unsafe_code, reason = "nothing safe tells the CPU time of ended children to the microsecond")]
-fn children_seconds() -> f64 {
-    // SAFETY: all zeros are a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a whole rusage of ours.
-    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+fn cpu_seconds() -> f64 {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
 /// The lower quartile: what disturbs a run, such as what others leave of the caches, only adds to it.
