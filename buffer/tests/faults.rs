@@ -274,3 +274,14 @@ fn a_backlog_drains_from_a_full_disk() {
     assert!(read == durable.into_iter().collect(), "other events came back");
     eventually("the segments are gone", || segments(&dir).is_empty());
 }
+
+#[test]
+fn an_event_is_durable_only_after_the_disk_was_told_to_flush() {
+    let Some(disk) = FailingDisk::mount() else { return };
+    let buffer = Buffer::open(Settings { max_bytes: 64 * MIB, ..settings(disk.path().join("buffer")) }).unwrap();
+    for n in 0..20 {
+        let before = disk.flushes();
+        append(&buffer, [event(n, 1000)]);
+        assert!(disk.flushes() > before, "event {n} was only written");
+    }
+}

@@ -21,6 +21,9 @@ const BYTES: u64 = 32 << 20;
 /// Stays there when the disk fails: the file system's own tables, without which it could not even be unmounted.
 const TABLES: u64 = 512 << 10;
 
+/// Place of the flushes in a device's `stat`: `Documentation/block/stat.rst` of Linux.
+const FLUSHES: usize = 15;
+
 #[derive(Debug)]
 pub struct FailingDisk {
     dir: TempDir,
@@ -77,6 +80,13 @@ impl FailingDisk {
         self.resize(&image, BYTES);
     }
 
+    /// How often the disk was asked to put what it holds in its cache where a loss of power does not reach it.
+    pub fn flushes(&self) -> u64 {
+        let device = self.device.file_name().unwrap();
+        let stat = fs::read_to_string(Path::new("/sys/block").join(device).join("stat")).unwrap();
+        stat.split_whitespace().nth(FLUSHES).unwrap().parse().unwrap()
+    }
+
     /// So that the next read is one of the disk.
     pub fn forget_cached(&self) {
         fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
@@ -115,6 +125,17 @@ mod tests {
             file.sync_all()
         });
         written.map_err(|error| error.raw_os_error())
+    }
+
+    #[test]
+    fn a_sync_flushes_the_disk_and_a_write_does_not() {
+        let Some(disk) = FailingDisk::mount() else { return };
+        let mut file = File::create(disk.path().join("file")).unwrap();
+        let before = disk.flushes();
+        file.write_all(&[7; 64 << 10]).unwrap();
+        assert_eq!(disk.flushes(), before);
+        file.sync_data().unwrap();
+        assert_eq!(disk.flushes(), before + 1);
     }
 
     #[test]
