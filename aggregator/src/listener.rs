@@ -81,8 +81,8 @@ pub(crate) fn connections(
                     }
                     let cut = cut.child_token();
                     yield Ok(Connection {
+                        peer: Peer::new(cut.clone(), stream.connect_info()),
                         stream,
-                        peer: Peer::new(cut.clone()),
                         cut: Box::pin(cut.cancelled_owned()),
                         look: Box::pin(sleep_until(Instant::now() + idle)),
                         idle,

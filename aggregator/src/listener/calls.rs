@@ -17,7 +17,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Status, transport::server::TcpConnectInfo};
 
 /// How long the aggregator waits for what a peer owes it.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,7 @@ impl Default for Waits {
 pub(crate) struct Peer {
     calls: Arc<Mutex<Calls>>,
     cut: CancellationToken,
+    addresses: TcpConnectInfo,
 }
 
 #[derive(Debug)]
@@ -57,9 +58,9 @@ struct Calls {
 struct Call(Arc<Mutex<Calls>>);
 
 impl Peer {
-    pub(super) fn new(cut: CancellationToken) -> Self {
+    pub(super) fn new(cut: CancellationToken, addresses: TcpConnectInfo) -> Self {
         let calls = Calls { underway: 0, any: false, since: Instant::now() };
-        Self { calls: Arc::new(Mutex::new(calls)), cut }
+        Self { calls: Arc::new(Mutex::new(calls)), cut, addresses }
     }
 
     /// Since when it has no call, if it has none.
@@ -94,8 +95,13 @@ impl Drop for Call {
 }
 
 /// Counts a call of its connection until the last of its answer is taken.
-pub(crate) async fn track(patience: Duration, request: Request, next: Next) -> Response {
-    let call = request.extensions().get::<Peer>().map(Peer::call);
+pub(crate) async fn track(patience: Duration, mut request: Request, next: Next) -> Response {
+    let call = request.extensions().get::<Peer>().cloned().map(|peer| {
+        let call = peer.call();
+        // Where tonic looks for who called.
+        request.extensions_mut().insert(peer.addresses);
+        call
+    });
     match timeout(patience, next.run(request)).await {
         Ok(answer) => answer.map(|body| Body::new(Answer { body, _call: call })),
         Err(_) => {
