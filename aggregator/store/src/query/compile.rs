@@ -66,6 +66,9 @@ impl Compiler {
         {
             return exists(&target, at);
         }
+        if *value == Value::Range(Bound::Open, Bound::Open) {
+            return exists(&target, at);
+        }
         match target.kind {
             Kind::Keyword => self.keyword(target.field, value, at),
             Kind::Severity => severity(target.field, value, at),
@@ -73,7 +76,7 @@ impl Compiler {
             Kind::Count => {
                 range(value, at, "a whole number", |text| Some(Term::from_field_u64(target.field, text.parse().ok()?)))
             }
-            Kind::Time => range(value, at, "a moment, such as 2026-11-22T10:00:00Z or now-15m", |text| {
+            Kind::Time => range(&whole_days(value), at, "a moment, such as 2026-11-22T10:00:00Z or now-15m", |text| {
                 Some(Term::from_field_i64(target.field, time::parse(text, self.now)?))
             }),
             Kind::Id => id(value, at),
@@ -300,6 +303,27 @@ fn json_prefix(below: &Term) -> String {
 }
 
 /// A range, or one value as a range of that value alone.
+/// A date is all of its day: up to it is up to its end, and after it is after that.
+fn whole_days(value: &Value) -> Value {
+    let end = |text: &str| time::day_after(text).map(|end| end.to_string());
+    let lower = |bound: &Bound| match bound {
+        Bound::Excluded(text) => end(text).map_or_else(|| bound.clone(), Bound::Included),
+        _ => bound.clone(),
+    };
+    let upper = |bound: &Bound| match bound {
+        Bound::Included(text) => end(text).map_or_else(|| bound.clone(), Bound::Excluded),
+        _ => bound.clone(),
+    };
+    match value {
+        Value::Range(from, to) => Value::Range(lower(from), upper(to)),
+        Value::Word { text, pattern: None } | Value::Phrase(text) => {
+            let day = Bound::Included(text.clone());
+            Value::Range(day.clone(), upper(&day))
+        }
+        Value::Word { .. } => value.clone(),
+    }
+}
+
 fn range(value: &Value, at: usize, expected: &str, term: impl Fn(&str) -> Option<Term>) -> Result<Compiled, Error> {
     let term = |text: &str| term(text).ok_or_else(|| Error::new(at, format!("`{text}` is not {expected}")));
     let edge = |bound: &Bound| {
@@ -310,7 +334,6 @@ fn range(value: &Value, at: usize, expected: &str, term: impl Fn(&str) -> Option
         })
     };
     let (lower, upper) = match value {
-        Value::Range(Bound::Open, Bound::Open) => return Err(Error::new(at, "a range needs a bound")),
         Value::Range(lower, upper) => (edge(lower)?, edge(upper)?),
         Value::Word { text, pattern: None } | Value::Phrase(text) => {
             (Edge::Included(term(text)?), Edge::Included(term(text)?))

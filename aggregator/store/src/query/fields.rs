@@ -89,9 +89,11 @@ pub(crate) fn resolve(name: &str) -> Result<Target, String> {
     match known_fields().iter().find(|(known, _)| *known == name) {
         Some((known, kind)) => Ok(target(known, *kind, None, name)),
         None => {
-            let by_distance = |(known, _): &&(&str, Kind)| strsim::damerau_levenshtein(known, name);
-            let nearest = known_fields().iter().min_by_key(by_distance);
-            let close = nearest.filter(|(known, _)| strsim::damerau_levenshtein(known, name) <= 3);
+            let lower = name.to_lowercase();
+            let distance = |known: &str| strsim::damerau_levenshtein(known, &lower);
+            let nearest = known_fields().iter().min_by_key(|(known, _)| distance(known));
+            // Not so far that any short name would do.
+            let close = nearest.filter(|(known, _)| distance(known) <= 3.min(name.len() / 2));
             let container = known_fields().iter().find(|(known, _)| known.rsplit('.').next() == Some(name));
             Err(match close.filter(|_| container.is_none()).or(container) {
                 Some((meant, _)) => format!("there is no field `{name}`: is `{meant}` meant?"),
@@ -135,6 +137,8 @@ mod tests {
     #[test]
     fn a_wrong_name_leads_to_the_right_one() {
         assert!(resolve("tracr").unwrap_err().contains("`tracer`"));
+        assert!(resolve("TRACER").unwrap_err().contains("`tracer`"));
+        assert!(resolve("b").unwrap_err().contains("`data.b`"));
         assert!(resolve("pod").unwrap_err().contains("`container.pod`"));
         assert!(resolve("user_percent").unwrap_err().contains("`data.user_percent`"));
         assert_eq!(resolve("data.a.b").unwrap().path.as_deref(), Some("a.b"));

@@ -4,7 +4,7 @@
 //! any     = all { ("OR" | "||") all }
 //! all     = not { ["AND" | "&&"] not }
 //! not     = { "NOT" | "!" | "-" | "+" } term
-//! term    = "(" any ")" | [field ":"] value | field ":(" any ")"
+//! term    = "*:*" | "(" any ")" | [field ":"] value | field ":(" any ")"
 //! value   = word | phrase | ("[" | "{") bound "TO" bound ("]" | "}") | (">=" | ">" | "<=" | "<") bound
 //! ```
 //! A backslash takes the character after it as it is.
@@ -127,6 +127,9 @@ impl Parser {
             return Err(self.error(format!("more than {MAX_TERMS} terms")));
         }
         let start = self.at;
+        if field.is_none() && self.operator(&["*:*"]) {
+            return Ok(Expression::Everything);
+        }
         if field.is_none()
             && let Some(name) = self.field()
         {
@@ -163,10 +166,7 @@ impl Parser {
                     self.at += 1;
                     return Some(Name { text, at });
                 }
-                '\\' => {
-                    self.at += 1;
-                    text.push(self.peek()?);
-                }
+                '\\' => text.push(self.escaped().ok()?),
                 c if c.is_alphanumeric() || "._-/@".contains(c) => text.push(c),
                 _ => return None,
             }
@@ -228,10 +228,7 @@ impl Parser {
         let mut text = String::new();
         while let Some(c) = self.peek() {
             match c {
-                '\\' => {
-                    self.at += 1;
-                    text.extend(self.peek());
-                }
+                '\\' => text.push(self.escaped()?),
                 c if c.is_whitespace() || "()[]{}\"".contains(c) => break,
                 c => text.push(c),
             }
@@ -248,10 +245,7 @@ impl Parser {
             match self.peek() {
                 None => return Err(Error::new(open, "`\"` is never closed")),
                 Some('"') => break,
-                Some('\\') => {
-                    self.at += 1;
-                    text.extend(self.peek());
-                }
+                Some('\\') => text.push(self.escaped()?),
                 Some(c) => text.push(c),
             }
             self.at += 1;
@@ -267,10 +261,7 @@ impl Parser {
         let mut wild = false;
         while let Some(c) = self.peek() {
             match c {
-                '\\' => {
-                    self.at += 1;
-                    pieces.extend(self.peek().map(Wild::Char));
-                }
+                '\\' => pieces.push(Wild::Char(self.escaped()?)),
                 '*' | '?' => {
                     wild = true;
                     pieces.push(if c == '*' { Wild::Any } else { Wild::One });
@@ -308,7 +299,7 @@ impl Parser {
         for word in words {
             let end = self.at + word.chars().count();
             let here = self.text.get(self.at..end).is_some_and(|text| text.iter().copied().eq(word.chars()));
-            let apart = !word.starts_with(char::is_alphabetic)
+            let apart = ["&&", "||"].contains(word)
                 || self.text.get(end).is_none_or(|c| c.is_whitespace() || "()\"[{".contains(*c));
             if here && apart {
                 self.at = end;
@@ -326,6 +317,14 @@ impl Parser {
         let or = self.operator(&["OR", "||"]);
         self.at = start;
         or || matches!(self.peek(), None | Some(')' | ']' | '}'))
+    }
+
+    /// What stands behind a backslash. Goes as far as that, not beyond.
+    fn escaped(&mut self) -> Result<char, Error> {
+        let escaped = self.text.get(self.at + 1).copied();
+        let escaped = escaped.ok_or_else(|| self.error("a backslash ends the query: write `\\\\` for itself"))?;
+        self.at += 1;
+        Ok(escaped)
     }
 
     fn take(&mut self, c: char) -> bool {
@@ -397,6 +396,7 @@ mod tests {
         assert_eq!(shape("x:(a OR \"b c\") !y:d*"), "(all (any x:a x:\"b c\") (not y:d*~))");
         assert_eq!(shape("a && b || c"), "(any (all a b) c)");
         assert_eq!(shape("ORDER ANDROID"), "(all ORDER ANDROID)");
+        assert_eq!(shape("*:* AND (*:*)"), "(all * *)");
     }
 
     #[test]
@@ -424,6 +424,11 @@ mod tests {
             ("OR a", 1),
             ("a ~ :b", 5),
             ("é é (", 6),
+            ("\\", 1),
+            ("tracer:cpu\\", 11),
+            ("x:[1 TO 2\\", 10),
+            ("x:\"a\\", 5),
+            ("x\\", 2),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.at, at, "{text}: {error}");
@@ -436,7 +441,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "([a-z.:*?()\\[\\]{}\"<>=!+\\\\ -]|AND |OR |NOT |TO |\\PC){0,40}") {
+        fn no_text_makes_it_panic(text in "([a-z.:*?()\\[\\]{}\"<>=!+\\\\ -]|AND |OR |NOT |TO |\\PC){0,40}\\\\?") {
             if let Err(error) = crate::Query::parse(&text, 0) {
                 prop_assert!(error.at >= 1);
                 prop_assert!(error.at <= text.chars().count() + 1, "{}", error);

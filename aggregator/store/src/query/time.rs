@@ -12,11 +12,18 @@ pub fn parse(text: &str, now: i64) -> Option<i64> {
     if let Ok(nanos) = text.parse() {
         return Some(nanos);
     }
-    let moment = OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| {
-        let date = Date::parse(text, format_description!("[year]-[month]-[day]")).ok()?;
-        Some(date.midnight().assume_utc())
-    })?;
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok().or_else(|| Some(date(text)?.midnight().assume_utc()))?;
     i64::try_from(moment.unix_timestamp_nanos()).ok()
+}
+
+/// The end of the day that `text` is the date of, in nanoseconds since 1970-01-01 UTC.
+pub(super) fn day_after(text: &str) -> Option<i64> {
+    let end = date(text)?.next_day()?.midnight().assume_utc();
+    i64::try_from(end.unix_timestamp_nanos()).ok()
+}
+
+fn date(text: &str) -> Option<Date> {
+    Date::parse(text, format_description!("[year]-[month]-[day]")).ok()
 }
 
 fn relative(text: &str, now: i64) -> Option<i64> {
