@@ -213,6 +213,10 @@ pub enum Invalid {
     Config(#[from] config::Error),
     #[error("`node` is {0} bytes long: at most {MAX_NODE_NAME} are allowed")]
     NodeName(usize),
+    #[error("`node` has control characters")]
+    NodeControl,
+    #[error("`data_dir` must not be empty")]
+    NoDataDir,
     #[error("`aggregator.endpoint`")]
     Endpoint(#[source] galen_runtime::endpoint::Error),
     #[error("`[containers]`: {0}")]
@@ -321,6 +325,13 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         };
         if node.len() > MAX_NODE_NAME {
             return Err(Invalid::NodeName(node.len()));
+        }
+        // As aggregators have it: they would refuse the node for ever.
+        if node.chars().any(char::is_control) {
+            return Err(Invalid::NodeControl);
+        }
+        if config.data_dir.as_os_str().is_empty() {
+            return Err(Invalid::NoDataDir);
         }
         let endpoint = config.aggregator.endpoint.parse().map_err(Invalid::Endpoint)?;
         let containers = config.containers.clone().try_into()?;

@@ -38,6 +38,6 @@ pub(crate) enum ConfigCommand {
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("write it as key=value")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -179,6 +179,7 @@ impl TryFrom<Config> for Settings {
     fn try_from(config: Config) -> Result<Self, Invalid> {
         let Config { data_dir, shutdown_deadline, listen, log, store, sessions, telemetry: _ } = config;
         let require = |met: bool, key, must| if met { Ok(()) } else { Err(Invalid::Range { key, must }) };
+        require(!data_dir.as_os_str().is_empty(), "data_dir", "not be empty")?;
         require(log.segment_bytes >= Size::kib(64), "log.segment_bytes", "be at least 64KiB")?;
         require(
             log.retention_bytes.0 / 4 >= log.segment_bytes.0,
@@ -227,6 +228,12 @@ mod tests {
     fn the_defaults_are_valid() {
         let settings = Settings::try_from(Config::default()).unwrap();
         assert_eq!(settings.grpc.port(), 7400);
+    }
+
+    #[test]
+    fn a_data_directory_without_a_name_is_refused() {
+        let error = Settings::try_from(Config { data_dir: "".into(), ..Config::default() }).unwrap_err();
+        assert_eq!(error.to_string(), "`data_dir` must not be empty");
     }
 
     #[test]

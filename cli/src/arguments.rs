@@ -13,7 +13,7 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage, or a query that cannot be read
-  3  the event, or its profile, is not there
+  3  the event, its profile or the node is not there
   4  the aggregator cannot be reached";
 
 /// Find what happened on your machines: events, flame graphs, nodes.
@@ -194,7 +194,7 @@ pub(crate) struct Record {
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("write it as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

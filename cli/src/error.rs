@@ -21,6 +21,8 @@ pub(crate) enum Error {
     },
     #[error("the connection to the aggregator was lost: {0}")]
     Lost(String),
+    #[error("the connection to the aggregator failed; its address is that of gRPC, not that of the page")]
+    Broken(#[source] tonic::Status),
     #[error("{}", .0.message())]
     NotFound(tonic::Status),
     #[error("{}", .0.message())]
@@ -53,7 +55,7 @@ impl Error {
             Self::Refused(_) | Self::Profile(_) | Self::Write { .. } | Self::Output(_) | Self::Demo(_) => 1,
             Self::Usage(_) | Self::Endpoint(_) | Self::Query(_) => 2,
             Self::NotFound(_) => 3,
-            Self::Unreachable { .. } | Self::Lost(_) => 4,
+            Self::Unreachable { .. } | Self::Lost(_) | Self::Broken(_) => 4,
         }
     }
 
@@ -70,6 +72,8 @@ impl From<tonic::Status> for Error {
             Code::InvalidArgument => Self::Query(status),
             Code::FailedPrecondition => Self::Away(status),
             Code::Unavailable => Self::Lost(status.message().to_owned()),
+            // An answer has no source: this is from where answers are read.
+            _ if std::error::Error::source(&status).is_some() => Self::Broken(status),
             _ => Self::Refused(status),
         }
     }

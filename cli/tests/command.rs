@@ -1,7 +1,7 @@
 //! The command as it is run: exit codes, messages, pipes.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::TcpListener,
     process::{Command, Output, Stdio},
 };
@@ -31,13 +31,31 @@ fn an_aggregator_that_is_not_there_is_named_and_exits_with_4() {
 }
 
 #[test]
+fn a_server_that_is_no_aggregator_is_told_apart_and_exits_with_4() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // As often as it is tried, until the test ends.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let (code, error) = run(&["--aggregator", &url, "status"]);
+    assert_eq!(code, 4, "{error}");
+    assert!(error.contains("gRPC, not that of the page"), "{error}");
+}
+
+#[test]
 fn wrong_usage_exits_with_2_and_says_what() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--aggregator", "http://10.0.0.1:7400", "status"], "loopback"),
         (&["--aggregator", "https://127.0.0.1:7400", "status"], "TLS"),
         (&["--aggregator", "nonsense", "status"], "nonsense"),
         (&["events", "--since", "yesterday"], "2026-05-01"),
         (&["events", "--limit", "0"], "--limit"),
+        (&["reload", "web-1", "--set", "=x"], "KEY=VALUE"),
         (&["fly"], "fly"),
     ];
     for (arguments, text) in cases {

@@ -196,6 +196,8 @@ fn a_wrong_setting_is_refused_with_its_file_line_key_and_the_nearest_right_one()
         refused("[tracers.cpuidle]\nwindow = '5s'\nuser_treshold = 3\n"),
         "3: there is no setting `tracers.cpuidle.user_treshold`, did you mean `tracers.cpuidle.user_threshold`?"
     );
+    assert_eq!(refused("node = \"a\\u0007\"\n"), "`node` has control characters");
+    assert_eq!(refused("data_dir = ''\n"), "`data_dir` must not be empty");
     assert_eq!(
         refused("[tracers.cpuidel]\n"),
         "1: there is no setting `tracers.cpuidel`, did you mean `tracers.cpuidle`?"
