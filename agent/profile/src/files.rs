@@ -8,15 +8,13 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     hash::{Hash, Hasher},
-    os::fd::AsRawFd,
     sync::Arc,
 };
 
-use blazesym::helper::read_elf_build_id;
 use galen_bpf::cpu_profile::BuildId;
 
 use crate::{
-    inside,
+    elf, inside,
     maps::{Mapping, What},
 };
 
@@ -123,7 +121,7 @@ impl Files {
 
     fn meet(&mut self, tgid: u32, mapping: &Mapping, inode: u64, path: &str) -> Arc<CodeFile> {
         let handle = if self.open < MAX_OPEN { open(tgid, mapping, inode, path) } else { None };
-        let build_id = handle.as_ref().and_then(build_id).unwrap_or_default();
+        let build_id = handle.as_ref().and_then(|file| elf::build_id(file).ok()?).unwrap_or_default();
         let has_id = build_id != BuildId::default();
         if has_id && let Some(same) = self.seen(&build_id) {
             return same;
@@ -142,19 +140,8 @@ impl Files {
     }
 }
 
-/// As the kernel gives it with stacks: the first bytes of the note, filled up with zeros.
-fn build_id(file: &File) -> Option<BuildId> {
-    let found = read_elf_build_id(&format!("/proc/self/fd/{}", file.as_raw_fd())).ok()??;
-    let mut build_id = BuildId::default();
-    // The kernel takes no id that is longer.
-    build_id.get_mut(..found.len())?.copy_from_slice(&found);
-    Some(build_id)
-}
-
 /// By the mapping itself, which needs `CAP_SYS_ADMIN` and works for deleted files too; else by name, if that is still
 /// the same file.
 fn open(tgid: u32, mapping: &Mapping, inode: u64, path: &str) -> Option<File> {
-    File::open(format!("/proc/{tgid}/map_files/{:x}-{:x}", mapping.start, mapping.end))
-        .ok()
-        .or_else(|| inside::open_same(tgid, path, inode))
+    inside::open_mapped(tgid, mapping).or_else(|| inside::open_same(tgid, path, inode))
 }

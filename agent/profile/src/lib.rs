@@ -7,11 +7,14 @@
 //!
 //! Processes are looked at while they live: the kernel side tells of each program image that it samples, and its mappings
 //! are read and its files held open. Frames come with the build id of their file, so that also those of a process that
-//! ended too soon have names if anybody else had the file. Names are found at the end, file by file, so that the symbol
-//! tables of one file at most are in memory. Every sample that does not arrive is counted in the result.
+//! ended too soon have names if anybody else had the file. Names are found at the end, file by file.
+//!
+//! Invariant: files of workloads are read, never mapped, and only up to a limit, so that none of them can end or fill
+//! this process. Every sample that does not arrive is counted in the result.
 
 mod cancel;
 mod collector;
+mod elf;
 mod files;
 mod history;
 mod hot;

@@ -1,6 +1,16 @@
 //! `/proc/<pid>/maps`: which file, or what else, is at an address of a process.
 
-use std::{fs, io};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+};
+
+/// Executable mappings of a process; those behind are left out. Even browsers have hundreds.
+const MAX_MAPPINGS: usize = 4096;
+/// A process may have 65,530 mappings, of paths that are as long as it likes.
+const MAX_BYTES: u64 = 16 << 20;
+/// A longer path opens nothing.
+const MAX_LINE_BYTES: u64 = 4096 + 128;
 
 /// An executable mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +43,7 @@ pub(crate) enum What {
 /// The process is gone, or may not be looked at.
 pub(crate) fn read(pid: u32) -> io::Result<Vec<Mapping>> {
     // A process that is gone but not yet waited for has an empty file.
-    let text = fs::read(format!("/proc/{pid}/maps"))?;
-    Ok(text.split(|byte| *byte == b'\n').filter_map(|line| parse(&String::from_utf8_lossy(line))).collect())
+    parse_all(BufReader::new(File::open(format!("/proc/{pid}/maps"))?.take(MAX_BYTES)))
 }
 
 /// The mapping that has an address.
@@ -42,6 +51,23 @@ pub(crate) fn find(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
     let after = mappings.partition_point(|mapping| mapping.start <= address);
     let mapping = mappings.get(after.checked_sub(1)?)?;
     (address < mapping.end).then_some(mapping)
+}
+
+fn parse_all(mut text: impl BufRead) -> io::Result<Vec<Mapping>> {
+    let mut mappings = Vec::new();
+    let mut line = Vec::new();
+    while mappings.len() < MAX_MAPPINGS {
+        line.clear();
+        if text.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        if line.pop() == Some(b'\n') {
+            mappings.extend(parse(&String::from_utf8_lossy(&line)));
+        } else {
+            text.skip_until(b'\n')?;
+        }
+    }
+    Ok(mappings)
 }
 
 fn parse(line: &str) -> Option<Mapping> {
@@ -75,7 +101,7 @@ mod tests {
 558e5f1d4000-558e5f1d9000 r-xp 00002000 fe:00 1835                       /usr/bin/a cat (deleted)
 7f3dc0000000-7f3dc0021000 r-xp 00000000 00:00 0
 7fff84d6f000-7fff84d71000 r-xp 00000000 00:00 0                          [vdso]";
-        let found: Vec<_> = text.lines().filter_map(parse).collect();
+        let found = parse_all(format!("{text}\n").as_bytes()).unwrap();
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].offset, 0x2000);
         assert_eq!(found[0].what, What::File { device: 0xfe << 32, inode: 1835, path: "/usr/bin/a cat".to_owned() });
@@ -84,6 +110,15 @@ mod tests {
         assert_eq!(find(&found, 0x558e_5f1d_8fff), Some(&found[0]));
         assert_eq!(find(&found, 0x558e_5f1d_9000), None);
         assert_eq!(find(&found, 0), None);
+    }
+
+    #[test]
+    fn paths_and_mappings_beyond_the_limit_are_left_out() {
+        let line = |path: &str| format!("1000-2000 r-xp 00000000 fe:00 1 {path}\n");
+        let text = line(&"long/".repeat(2000)) + &line("/short");
+        assert_eq!(parse_all(text.as_bytes()).unwrap().len(), 1);
+        let text = line("/short").repeat(MAX_MAPPINGS + 1);
+        assert_eq!(parse_all(text.as_bytes()).unwrap().len(), MAX_MAPPINGS);
     }
 
     #[test]

@@ -174,7 +174,8 @@ impl Processes {
                     process.made_code_read = drain;
                     grown = process.made_code.refresh(image.tgid);
                 }
-                let place = process.made_code.name(address).map_or(Place::Anonymous, |name| Place::Named(name.into()));
+                let place =
+                    process.made_code.name(address).map_or(Place::Anonymous, |name| Place::Named(Arc::from(name)));
                 self.made_code_bytes += grown;
                 place
             }

@@ -68,7 +68,7 @@ pub(crate) fn build(ended: Ended, taken: &Taken) -> io::Result<Profile> {
         started: taken.started,
         lasted: taken.lasted,
         period: i64::try_from(taken.period.as_nanos()).unwrap_or(i64::MAX),
-        comments: remarks(&summary),
+        comments: remarks(&summary, &symbols),
     };
     let pprof = pprof::encode(&header, &places, &stacks, &symbols)?;
     Ok(Profile { pprof, summary })
@@ -91,7 +91,7 @@ fn in_c_library(place: u32, symbols: &Symbols) -> bool {
     C_LIBRARIES.iter().any(|library| name.starts_with(library))
 }
 
-fn remarks(summary: &Summary) -> Vec<String> {
+fn remarks(summary: &Summary, symbols: &Symbols) -> Vec<String> {
     let mut remarks = Vec::new();
     let lost = summary.lost.total();
     if lost > 0 {
@@ -104,6 +104,9 @@ fn remarks(summary: &Summary) -> Vec<String> {
     if user.process_gone > 0 {
         remarks
             .push(format!("{} samples are of processes that ended before they could be looked at", user.process_gone));
+    }
+    if symbols.tables_left_out > 0 {
+        remarks.push(format!("{} symbol tables were too large to be read", symbols.tables_left_out));
     }
     remarks
 }

@@ -2,8 +2,10 @@
 /*
  * What the tests sample: `spin` burns CPU in galen_hot_loop, `kernel` burns it in system calls, `brood` runs itself as
  * `brief` again and again, each a process of a tenth of a second, `made` runs code that it made and named as runtimes
- * with a compiler do.
+ * with a compiler do. `library` runs galen_library_loop of the library that the next argument names; `mapped` the code at
+ * the second page of the file that it names, whatever else is in there.
  */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +69,31 @@ static int run_made_code(void)
 	return 0;
 }
 
+static int run_library(const char *path)
+{
+	void *library = dlopen(path, RTLD_NOW);
+	void (*loop)(void);
+
+	if (!library)
+		return 1;
+	*(void **)&loop = dlsym(library, "galen_library_loop");
+	if (!loop)
+		return 1;
+	for (;;)
+		loop();
+}
+
+static int run_mapped(const char *path)
+{
+	int file = open(path, O_RDONLY);
+	char *code = mmap(NULL, 8192, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+
+	if (code == MAP_FAILED)
+		return 1;
+	((void (*)(void))(code + 4096))();
+	return 0;
+}
+
 int main(int count, char **arguments)
 {
 	const char *mode = count > 1 ? arguments[1] : "spin";
@@ -87,6 +114,10 @@ int main(int count, char **arguments)
 			galen_brief_loop();
 	if (!strcmp(mode, "made"))
 		return run_made_code();
+	if (!strcmp(mode, "library") && count > 2)
+		return run_library(arguments[2]);
+	if (!strcmp(mode, "mapped") && count > 2)
+		return run_mapped(arguments[2]);
 	if (!strcmp(mode, "brood"))
 		for (;;) {
 			pid_t child = fork();

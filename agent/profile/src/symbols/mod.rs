@@ -1,8 +1,9 @@
 //! Names for the places of a profile.
 //!
-//! Files are taken one at a time, each with all its offsets at once, and its tables are dropped before the next: what is
-//! in memory at one time is the index of one symbol table.
+//! Symbol tables stream past the addresses that are asked for, one file at a time, so that memory goes with the profile
+//! and not with the files. How many symbols are read is bounded: a profile tells how many tables were left out.
 
+mod demangle;
 mod kernel;
 mod user;
 
@@ -14,13 +15,21 @@ pub(crate) use kernel::each_kernel_symbol;
 
 use galen_bpf::cpu_profile::BuildId;
 
-use crate::processes::{CodeFile, Place};
+use crate::{
+    elf::Budget,
+    processes::{CodeFile, Place},
+};
+
+/// Of all files of a profile together, some 200 MB of tables: a host full of large programs stays below it.
+const MAX_SYMBOLS: u64 = 8 << 20;
 
 /// The names of functions, and which function each place is in.
 pub(crate) struct Symbols {
     functions: Vec<Function>,
     of_place: Vec<u32>,
     pub(crate) files: Vec<FileInfo>,
+    /// Symbol tables that were too large, or too many.
+    pub(crate) tables_left_out: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,13 +85,14 @@ impl Symbols {
             of_place[*index] = names.number(name, Origin::Kernel);
         }
 
+        let mut budget = Budget::new(MAX_SYMBOLS);
         let mut files = Vec::new();
         for (file, mut offsets) in in_files {
             let origin = Origin::File(u32::try_from(files.len()).unwrap_or(u32::MAX));
             offsets.sort_unstable();
             let only: Vec<u64> = offsets.iter().map(|(offset, _)| *offset).collect();
             let build_id = hexadecimal(&file.build_id);
-            for ((offset, index), name) in offsets.iter().zip(user::names(file, &only)) {
+            for ((offset, index), name) in offsets.iter().zip(user::names(file, &only, &mut budget)) {
                 let name = name.unwrap_or_else(|| match file.path.rsplit('/').next() {
                     Some(file) if !file.is_empty() => format!("{file}+{offset:#x}"),
                     _ => format!("[build id {build_id}]+{offset:#x}"),
@@ -91,7 +101,7 @@ impl Symbols {
             }
             files.push(FileInfo { path: file.path.clone(), build_id });
         }
-        Self { functions: names.functions, of_place, files }
+        Self { functions: names.functions, of_place, files, tables_left_out: budget.refused }
     }
 
     pub(crate) fn functions(&self) -> &[Function] {

@@ -1,29 +1,22 @@
 //! Names of offsets in an executable or library, from its symbol table.
+//!
+//! Debug information is left aside: reading it costs seconds and hundreds of megabytes where the symbol table costs
+//! milliseconds.
 
-use std::os::fd::AsRawFd;
-
-use blazesym::symbolize::{
-    Input, Symbolizer,
-    source::{Elf, Source},
+use super::demangle::demangled;
+use crate::{
+    elf::{self, Budget},
+    processes::CodeFile,
 };
 
-use crate::processes::CodeFile;
-
-/// In the order of the offsets. Debug information is left aside: reading it costs seconds and hundreds of megabytes
-/// where the symbol table costs milliseconds.
-pub(crate) fn names(file: &CodeFile, offsets: &[u64]) -> Vec<Option<String>> {
+/// In the order of the offsets.
+pub(super) fn names(file: &CodeFile, offsets: &[u64], budget: &mut Budget) -> Vec<Option<String>> {
     let Some(handle) = &file.handle else { return vec![None; offsets.len()] };
-    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    let symbolizer =
-        Symbolizer::builder().enable_auto_reload(false).enable_code_info(false).enable_inlined_fns(false).build();
-    let mut source = Elf::new(path);
-    source.debug_syms = false;
-    match symbolizer.symbolize(&Source::Elf(source), Input::FileOffset(offsets)) {
-        Ok(symbols) => {
-            symbols.into_iter().map(|symbol| symbol.into_sym().map(|symbol| symbol.name.into_owned())).collect()
-        }
+    match elf::functions(handle, offsets, budget) {
+        Ok(names) => names.into_iter().map(|name| name.map(demangled)).collect(),
         Err(error) => {
-            tracing::debug!(path = file.path, %error, "no symbols");
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(path = file.path, error, "functions of a file have no names");
             vec![None; offsets.len()]
         }
     }

@@ -1,6 +1,7 @@
 //! Real cgroups and real load for the tests. All of it goes away with its guard, also when a test fails.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -79,7 +80,11 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn start(mode: &str, cgroup: &Cgroup) -> Self {
-        let child = Command::new(workload()).arg(mode).stdin(Stdio::null()).spawn().unwrap();
+        Self::with(&[mode.as_ref()], cgroup)
+    }
+
+    pub(crate) fn with(arguments: &[&OsStr], cgroup: &Cgroup) -> Self {
+        let child = Command::new(workload()).args(arguments).stdin(Stdio::null()).spawn().unwrap();
         let load = Self { child };
         cgroup.adopt(load.child.id());
         load
@@ -111,8 +116,12 @@ pub(crate) fn workload() -> &'static Path {
         let program = folder.join("workload");
         // Another run of the tests may be at it.
         let unfinished = folder.join(format!("workload-{}", std::process::id()));
-        let built =
-            Command::new("cc").args(["-O0", "-fno-omit-frame-pointer", "-o"]).arg(&unfinished).arg(source).status();
+        let built = Command::new("cc")
+            .args(["-O0", "-fno-omit-frame-pointer", "-o"])
+            .arg(&unfinished)
+            .arg(source)
+            .arg("-ldl")
+            .status();
         assert!(built.is_ok_and(|status| status.success()), "cannot compile tests/workload.c with cc");
         fs::rename(unfinished, &program).unwrap();
         program
