@@ -25,7 +25,7 @@ pub(crate) struct Moment {
 /// The text is not a moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "write how long ago (`90s`, `1h`, `7days`), a date (`2026-05-01`), or a date and time (`2026-05-01T12:00:00Z`)"
+    "write how long ago (`90s`, `1h`, `7days`, or `now-1h`), a date (`2026-05-01`), or a date and time (`2026-05-01T12:00:00Z`)"
 )]
 pub(crate) struct NotAMoment;
 
@@ -33,7 +33,10 @@ impl FromStr for Moment {
     type Err = NotAMoment;
 
     fn from_str(text: &str) -> Result<Self, NotAMoment> {
-        let nanos = if let Ok(ago) = text.parse::<Span>() {
+        // As queries have it, `now-1h` is `1h` ago.
+        let nanos = if text == "now" {
+            i128::from(now_unix_nanos())
+        } else if let Ok(ago) = text.strip_prefix("now-").unwrap_or(text).parse::<Span>() {
             i128::from(now_unix_nanos()) - i128::try_from(ago.0.as_nanos()).map_err(|_| NotAMoment)?
         } else if let Ok(date) = Date::parse(text, DATE) {
             date.midnight().assume_utc().unix_timestamp_nanos()
@@ -95,11 +98,13 @@ mod tests {
         let hour_ago = now_unix_nanos() - 3600 * 1_000_000_000;
         assert!("1h".parse::<Moment>().unwrap().unix_nanos >= hour_ago);
         assert!("2h".parse::<Moment>().unwrap().unix_nanos < hour_ago);
+        assert!("now-2h".parse::<Moment>().unwrap().unix_nanos < hour_ago);
+        assert!("now".parse::<Moment>().unwrap().unix_nanos > hour_ago);
     }
 
     #[test]
     fn nonsense_and_what_is_out_of_range_are_refused() {
-        for text in ["", "yesterday", "2026-13-01", "9999-01-01", "1000years"] {
+        for text in ["", "yesterday", "2026-13-01", "9999-01-01", "1000years", "now-", "now+1h"] {
             assert_eq!(text.parse::<Moment>(), Err(NotAMoment), "{text}");
         }
     }
