@@ -140,8 +140,8 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if self.poll_unused(cx).is_ready() {
-            let (peer, reason) = (self.stream.peer_addr().ok(), self.reason());
-            tracing::info!(?peer, reason, "closed a connection that has had no call for {:?}", self.idle);
+            let (peer, reason) = (self.stream.peer_addr().ok().map(tracing::field::display), self.reason());
+            tracing::info!(peer, reason, "closed a connection that has had no call for {:?}", self.idle);
             self.unused.with_label_values(&[reason]).inc();
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

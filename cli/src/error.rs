@@ -21,8 +21,8 @@ pub(crate) enum Error {
     },
     #[error("the connection to the aggregator was lost: {0}")]
     Lost(String),
-    #[error("the connection to the aggregator failed; its address is that of gRPC, not that of the page")]
-    Broken(#[source] tonic::Status),
+    #[error("the connection to the aggregator failed: {}; its address is that of gRPC, not that of the page", .0.message())]
+    Broken(tonic::Status),
     #[error("{}", .0.message())]
     NotFound(tonic::Status),
     #[error("{}", .0.message())]
