@@ -18,8 +18,8 @@ use super::Description;
 const CAP: usize = 4096;
 /// How long a description is taken for right: names and labels of a living container may change.
 const FRESH: Duration = Duration::from_secs(600);
-/// How long a runtime's "not known" is: it may come to know a container a moment after its cgroup is there.
-const UNKNOWN_FRESH: Duration = Duration::from_secs(30);
+/// How long a runtime's "not known" is: it comes to know a sandbox a moment after its cgroup is there.
+const UNKNOWN_FRESH: Duration = Duration::from_secs(1);
 
 /// The id of a cgroup directory; `None` if the cgroup is gone, or was.
 pub(super) type Life = Option<u64>;

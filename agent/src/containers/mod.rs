@@ -17,6 +17,7 @@ mod filter;
 mod kubernetes;
 mod metrics;
 mod podman;
+mod prefetch;
 mod runtime;
 mod settings;
 mod systemd;
@@ -55,10 +56,6 @@ use crate::cgroup::{self, Hierarchies};
 
 /// Longest wait for an answer: a trigger is held back by no more.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// The same where nobody waits: a daemon may be slow to tell of a container that it is just starting.
-const IN_ADVANCE: Duration = Duration::from_secs(10);
-/// Containers that wait to be described before anybody asks; what is over waits until somebody does.
-const PREFETCH: usize = 4096;
 /// Longest answer of a daemon.
 const MAX_ANSWER: usize = 1 << 20;
 /// Name of the runtime of cgroups that nobody claims.
@@ -104,17 +101,12 @@ impl Containers {
         hierarchies: &Hierarchies,
         metrics: Metrics,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (wanted, mut queue) = mpsc::channel::<String>(PREFETCH);
+        let (wanted, queue) = mpsc::channel(prefetch::ROOM);
         let roots = hierarchies.cpu_usage().map(|(_, root)| root.to_owned()).collect();
         let shared = Shared { runtimes, filter, roots, cache: Mutex::default(), wanted, metrics };
         let containers = Self { shared: Arc::new(shared) };
-        let prefetching = containers.clone();
-        let task = async move {
-            while let Some(path) = queue.recv().await {
-                prefetching.ask(&path, IN_ADVANCE).await;
-            }
-        };
-        (containers, task)
+        let prefetching = prefetch::run(containers.clone(), queue);
+        (containers, prefetching)
     }
 
     /// Containers before units: a container's cgroup may lie in the scope of a unit, and may hold units of its own.
@@ -161,11 +153,23 @@ impl Containers {
         }
     }
 
-    /// Whether events about the owner of `path` are wanted, by the filter of all tracers and by a tracer's `own`. By
-    /// what is known now: a rule on what is not known does not match. The host always is.
+    /// Whether the owner of `path` is to be watched, by the filter of all tracers and by a tracer's `own`. By what is
+    /// known now: a rule on what is not known does not match. The host always is; the sandbox of a pod never, which is
+    /// nobody's workload.
     pub fn selects(&self, path: &str, own: &Filter) -> bool {
-        let general = &self.shared.filter;
-        if matches!(path, "" | "/") || (general.is_empty() && own.is_empty()) {
+        self.judge(path, |facts| {
+            let is_sandbox = facts.qos.is_some() && facts.name == cri::SANDBOX;
+            !is_sandbox && self.shared.filter.selects(facts) && own.selects(facts)
+        })
+    }
+
+    /// Whether events about the owner of `path` may be told, by the filter of all tracers.
+    pub(crate) fn allows(&self, path: &str) -> bool {
+        self.shared.filter.is_empty() || self.judge(path, |facts| self.shared.filter.selects(facts))
+    }
+
+    fn judge(&self, path: &str, judgement: impl FnOnce(&Facts) -> bool) -> bool {
+        if matches!(path, "" | "/") {
             return true;
         }
         let (runtime, claim) = match self.claims(path).next() {
@@ -173,11 +177,11 @@ impl Containers {
             None => (PLAIN, Claim { name: path, ..Claim::of(path) }),
         };
         let described = self.shared.cache.lock().get(claim.key());
-        let facts = facts(runtime, &claim, described.as_deref().unwrap_or(&NOTHING));
-        general.selects(&facts) && own.selects(&facts)
+        judgement(&facts(runtime, &claim, described.as_deref().unwrap_or(&NOTHING)))
     }
 
-    /// Has the owner of a new cgroup described while it lives, so that it is known if it is gone when it matters.
+    /// Has the owner of a new cgroup described while it lives, so that it is known if it is gone when it matters; again
+    /// for as long as nobody says what it is.
     pub fn prefetch(&self, path: &str) {
         let asks = |claim: &Claim| !claim.key().is_empty() && !claim.group;
         if self.claims(path).next().is_some_and(|(_, claim)| asks(&claim))
@@ -223,13 +227,17 @@ impl Containers {
         self.known(path)
     }
 
-    async fn ask(&self, path: &str, patience: Duration) {
-        let Some((_, claim)) = self.claims(path).next().filter(|(_, claim)| !claim.key().is_empty()) else { return };
+    /// Whether there is nothing more to ask: it is known, or gone, or nobody's.
+    async fn ask(&self, path: &str, patience: Duration) -> bool {
+        let Some((_, claim)) = self.claims(path).next().filter(|(_, claim)| !claim.key().is_empty()) else {
+            return true;
+        };
         let life = self.life(claim.cgroup);
         if self.shared.cache.lock().must_ask(claim.key(), life) {
             let answer = first_known(self.questions(claim.cgroup, path, patience)).await;
             self.keep(claim.key(), life, answer);
         }
+        life.is_none() || self.shared.cache.lock().get(claim.key()).is_some()
     }
 
     /// To every runtime that claims the same cgroup.

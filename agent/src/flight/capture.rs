@@ -84,6 +84,11 @@ impl Running {
         Ok(Begun::Running(Self { thread, cancel, permit, duration, short_because }))
     }
 
+    /// Nobody wants it any more.
+    pub(crate) fn abandon(self) {
+        self.cancel.cancel();
+    }
+
     /// Waits for its end, and counts what it cost and lost.
     pub(crate) async fn end(self, context: &Context) -> Result<Captured, Error> {
         let Self { mut thread, cancel, mut permit, duration, .. } = self;

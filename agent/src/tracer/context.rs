@@ -13,7 +13,7 @@ use super::{BoxError, Demands, Status, Support, run::panic_text};
 use crate::{
     budget::{Budget, Grant},
     clock::{Clock, Moment},
-    containers::{Containers, Filter},
+    containers::Containers,
     flight::Flight,
     host::Environment,
     recorder::{self, Record, Recorder},
@@ -76,7 +76,7 @@ impl Context {
     /// Never blocks; the event is durable a moment later, or its loss is counted.
     pub fn record<D: Serialize>(&self, record: Record<D>) -> Result<(), recorder::Error> {
         let concerned = record.container.as_ref().map_or("", |container| &container.cgroup);
-        if !self.containers.selects(concerned, &Filter::default()) {
+        if !self.containers.allows(concerned) {
             return Ok(());
         }
         let kind = record.kind;

@@ -23,8 +23,8 @@ pub mod api {
 
 /// Label that the kubelet puts on every sandbox and container.
 pub(super) const POD_UID: &str = "io.kubernetes.pod.uid";
-/// Name of a pod's sandbox among its containers, by the custom of Kubernetes.
-const SANDBOX: &str = "POD";
+/// Name of a pod's sandbox among its containers, by the custom of Kubernetes; one that no container may bear.
+pub(super) const SANDBOX: &str = "POD";
 const MAX_HEADERS: u32 = 64 << 10;
 
 /// Why a runtime did not answer.

@@ -37,6 +37,13 @@ impl Run {
             self.left_alone.lock().insert(self.burst.path.clone(), self.observed, self.settings.cooldown);
         }
         let container = self.context.containers.resolve(&self.burst.path).await;
+        // What it is may be known only now.
+        if !self.context.containers.selects(&self.burst.path, &self.settings.filter) {
+            if let Begun::Running(running) = begun {
+                running.abandon();
+            }
+            return Ok(());
+        }
         self.trigger(run, container.clone(), &begun)?;
         let Begun::Running(running) = begun else { return Ok(()) };
         let captured = running.end(&self.context).await?;

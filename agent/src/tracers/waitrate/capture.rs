@@ -81,6 +81,10 @@ impl Run {
     async fn tell(self, seconds: Seconds, ended: oneshot::Receiver<()>) -> Result<(), BoxError> {
         let run = RunId::new();
         let container = self.context.containers.resolve(&self.waiting.owner).await;
+        // What it is may be known only now.
+        if !self.context.containers.selects(&self.waiting.owner, &self.settings.filter) {
+            return Ok(());
+        }
         let grant = self.context.may_capture(Severity::Warning, self.waiting.reading.rate).await;
         let (permit, length, reduced) = match grant {
             Grant::Full(permit) => (Some(permit), self.settings.capture, None),
