@@ -12,10 +12,10 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo release test test-kernels check docs bench soak
+.PHONY: help demo release test test-kernels test-kubernetes check docs bench soak
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: release ## Catch a real CPU burst on this machine and show it; ARGS='--for 60s' ends by itself. Needs root
 	@"$(target_dir)/release/galen" demo $(ARGS)
@@ -31,6 +31,10 @@ test: ## Run all tests; those that need root use sudo, or are left out and named
 test-kernels: ## Run the tests of BPF programs on Debian's stock kernels, emulated; ARGS name suites of Debian
 	@scripts/bootstrap.sh kernels
 	scripts/kernels.sh $(ARGS)
+
+test-kubernetes: ## Run the tests against a real kubelet, which is built first. Needs root
+	@scripts/bootstrap.sh kubernetes
+	scripts/kubernetes.sh
 
 check: ## The gate: format, lints, documentation, generated pages, licences
 	@scripts/bootstrap.sh build

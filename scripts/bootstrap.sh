@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks: for a build, for the tests as well, or for the tests on other kernels.
+# Installs what this machine lacks: for a build, for the tests as well, for the tests on other kernels, or for those
+# with a kubelet.
 #
-#   scripts/bootstrap.sh build|test|kernels
+#   scripts/bootstrap.sh build|test|kernels|kubernetes
 #
 # Looks at a few files; where nothing is missing it says and changes nothing. Otherwise it installs with apt-get, as
 # root or by a sudo that asks for no password, and where neither is there it stops and says what to install.
@@ -9,7 +10,7 @@ set -euo pipefail
 
 purpose=${1:-}
 case $purpose in
-build | test | kernels) ;;
+build | test | kernels | kubernetes) ;;
 *)
   sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
   exit 2
@@ -58,6 +59,14 @@ if [[ $purpose == kernels ]]; then
   want e2fsprogs mkfs.ext4
   want xz-utils xz
   want zstd zstd
+fi
+
+if [[ $purpose == kubernetes ]]; then
+  want golang-go go
+  want containerd containerd
+  want runc runc
+  want mount mount
+  want busybox-static /usr/share/doc/busybox-static
 fi
 
 if ((${#missing[@]})); then

@@ -17,19 +17,19 @@ use crate::{
     support::{hierarchies, until},
 };
 
-const IMAGE: &str = "galen.test/busybox:1";
+pub(crate) const IMAGE: &str = "galen.test/busybox:1";
 const POD_UID: &str = "8a1b9c7e-1234-4d5e-8f90-aabbccddeeff";
 
 /// Ends the daemon, and with it its containers, mounts and cgroups, when dropped.
-struct Containerd {
-    daemon: Daemon,
+pub(crate) struct Containerd {
+    pub(crate) daemon: Daemon,
     /// Where the pods of this test are.
-    kubepods: String,
+    pub(crate) kubepods: String,
 }
 
 impl Containerd {
-    /// `None`, said, where it is not installed.
-    async fn start() -> Option<Self> {
+    /// `None`, said, where it is not installed. Has the image [`IMAGE`], for sandboxes too.
+    pub(crate) async fn start(name: &str) -> Option<Self> {
         if !daemon::installed(&["containerd", "ctr", "runc", "busybox"]) {
             return None;
         }
@@ -61,18 +61,18 @@ impl Containerd {
         let file = dir.path().join("config.toml");
         std::fs::write(&file, config).unwrap();
         let daemon = Daemon::start(dir, "containerd", &["--config", file.to_str().unwrap()]);
-        let started = Self { daemon, kubepods: format!("/galen-test-{}-cri/kubepods", std::process::id()) };
+        let started = Self { daemon, kubepods: format!("/galen-test-{}-{name}/kubepods", std::process::id()) };
         until("containerd answers", || started.ctr(&["version"]).is_some()).await;
         let image = daemon::busybox_image(started.daemon.dir(), IMAGE);
         started.ctr(&["images", "import", image.to_str().unwrap()]).expect("the image cannot be imported");
         Some(started)
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.daemon.dir().join("socket")
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Option<String> {
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> Option<String> {
         let socket = self.socket();
         daemon::run(Command::new("ctr").arg("--address").arg(socket).args(["--namespace", "k8s.io"]).args(arguments))
     }
@@ -82,7 +82,7 @@ impl Containerd {
         RuntimeServiceClient::new(endpoint.connect().await.unwrap())
     }
 
-    fn containers(&self) -> Containers {
+    pub(crate) fn containers(&self) -> Containers {
         containers(&self.socket())
     }
 }
@@ -154,7 +154,7 @@ fn container(name: &str) -> api::ContainerConfig {
 
 #[tokio::test]
 async fn a_container_of_a_pod_is_known_by_name_image_pod_namespace_labels_and_qos() {
-    let Some(containerd) = Containerd::start().await else { return };
+    let Some(containerd) = Containerd::start("cri").await else { return };
     let mut client = containerd.client().await;
     let parent = format!("{}/burstable/pod{POD_UID}", containerd.kubepods);
     let config = pod(&parent);

@@ -42,6 +42,10 @@ impl Daemon {
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
 }
 
 impl Drop for Daemon {

@@ -15,6 +15,7 @@ mod example;
 mod framework;
 mod hostile_sockets;
 mod iotracer;
+mod kubelet;
 mod memburst;
 mod oom;
 mod podman;
