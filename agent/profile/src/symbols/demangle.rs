@@ -1,11 +1,17 @@
 //! Readable names of Rust and C++ functions.
 //!
 //! A name may be written to do harm: few bytes can stand for gigabytes. So what comes out is cut at a limit, with which
-//! the work ends as well.
+//! the work ends as well. Reading a C++ name can take time that doubles with each level of it, and the stack of a thread:
+//! names of more levels than nine in ten names of heavy template libraries have stay as they are.
 
 use std::fmt::{self, Write};
 
+use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
+
 const MAX_BYTES: usize = 4096;
+const MAX_CPP_BYTES: usize = 1024;
+/// Of the reading; a type within a type takes several.
+const MAX_CPP_LEVELS: u32 = 24;
 const CUT: &str = "...";
 
 /// A name that is not mangled, or not understood, stays as it is.
@@ -13,8 +19,10 @@ pub(super) fn demangled(name: String) -> String {
     let mut text = Text::default();
     let done = if let Ok(name) = rustc_demangle::try_demangle(&name) {
         write!(text, "{name:#}")
-    } else if let Ok(name) = cpp_demangle::Symbol::new(&name) {
-        name.structured_demangle(&mut text, &cpp_demangle::DemangleOptions::default())
+    } else if name.len() <= MAX_CPP_BYTES
+        && let Ok(name) = Symbol::new_with_options(&name, &ParseOptions::default().recursion_limit(MAX_CPP_LEVELS))
+    {
+        name.structured_demangle(&mut text, &DemangleOptions::default().recursion_limit(2 * MAX_CPP_LEVELS))
     } else {
         return name;
     };
@@ -72,6 +80,15 @@ mod tests {
         }
         let text = shown(&name);
         assert!(text.len() <= name.len().max(MAX_BYTES + CUT.len()), "{}", text.len());
+    }
+
+    #[test]
+    fn names_that_take_long_to_read_or_much_stack_stay() {
+        for unit in ["nw", "cl", "X", "A", "pt", "fL"] {
+            for name in [format!("_Z1fIX{}i_E", unit.repeat(30)), format!("_Z1fIX{}", unit.repeat(2000))] {
+                assert_eq!(shown(&name), name);
+            }
+        }
     }
 
     fn base36(number: u32) -> char {
