@@ -16,10 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
     config::{Invalid, Layers, Settings},
-    flight::{self, Flight},
-    recorder::Recorder,
+    flight,
     tracer::{ChangeError, Crew, TracerSet},
 };
 
@@ -55,13 +53,6 @@ struct Request {
     answer: oneshot::Sender<Answer>,
 }
 
-/// What a record is made from that is asked for.
-pub(crate) struct Sources {
-    pub(crate) flight: Flight,
-    pub(crate) recorder: Recorder,
-    pub(crate) clock: Clock,
-}
-
 /// How things stand with the settings.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standing {
@@ -83,14 +74,14 @@ impl Control {
     pub(crate) fn new<S: TracerSet>(
         settings: &Settings<S>,
         crew: Arc<Mutex<Crew>>,
-        sources: Sources,
+        desk: flight::Desk,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
         let standing = Arc::<RwLock<Standing>>::default();
         let control = Self { requests, standing: Arc::clone(&standing) };
         let (layers, fixed) = (settings.layers.clone(), settings.fixed());
-        let mut controller = Controller::<S> { layers, fixed, crew, sources, standing, set: PhantomData };
+        let mut controller = Controller::<S> { layers, fixed, crew, desk, standing, set: PhantomData };
         let serve = async move {
             while let Some(Request { command, answer }) = queue.recv().await {
                 // The one that asked may have left: what has to hold is done nevertheless.
@@ -137,7 +128,7 @@ struct Controller<S> {
     /// What holds until the agent ends, as it was at the start.
     fixed: BTreeMap<String, String>,
     crew: Arc<Mutex<Crew>>,
-    sources: Sources,
+    desk: flight::Desk,
     standing: Arc<RwLock<Standing>>,
     set: PhantomData<fn() -> S>,
 }
@@ -173,10 +164,7 @@ impl<S: TracerSet> Controller<S> {
                 self.standing.write().error = done.as_ref().err().map(|e| Chain(e).to_string()).unwrap_or_default();
                 done
             }
-            command::Command::RecordNow(_) => {
-                let Sources { flight, recorder, clock } = &self.sources;
-                Ok(flight::record_now(flight, recorder, clock).await?)
-            }
+            command::Command::RecordNow(_) => Ok(self.desk.record_now().await?),
         }
     }
 

@@ -48,7 +48,7 @@ use crate::{
     containers::Containers,
     control::Control,
     figures::Registry,
-    flight::Flight,
+    flight::{Desk, Flight},
     host::Environment,
     recorder::{Files, Recorder},
     ticker::Ticker,
@@ -173,8 +173,9 @@ impl Agent {
         let statuses = Statuses::new(statuses);
 
         let crew = Arc::new(Mutex::new(crew));
-        let sources = control::Sources { flight: flight.clone(), recorder: recorder.clone(), clock: clock.clone() };
-        let (control, change) = Control::new(&settings, Arc::clone(&crew), sources, changes.token());
+        let desk =
+            Desk { flight: flight.clone(), budget: budget.clone(), recorder: recorder.clone(), clock: clock.clone() };
+        let (control, change) = Control::new(&settings, Arc::clone(&crew), desk, changes.token());
         spawn(&changes, "control", change);
 
         let told = statuses.clone();

@@ -313,3 +313,29 @@ async fn a_capture_on_demand_is_of_the_cgroup_or_of_the_node_and_the_flight_reco
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_asked_for_is_paid_from_the_budget_until_there_is_none_left() -> Result<()> {
+    if !galen_scratch::has_root("captures on demand") {
+        return Ok(());
+    }
+    let mut settings = vec!["budget.captures_per_hour=3".to_owned()];
+    // What they capture would be paid from it too.
+    let others = ["cpuidle", "cpusys", "dload", "iotracer", "memburst", "oom", "waitrate"];
+    settings.extend(others.iter().map(|tracer| format!("tracers.{tracer}.enabled=false")));
+    let fleet = Fleet::start(&settings.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let reduced = |said: &str| said.contains("% of the budget of captures an hour of the node are left");
+    for _ in 0..2 {
+        let said = fleet.done(&["record", NODE])?;
+        assert!(said.starts_with("run ") && !reduced(&said), "{said}");
+    }
+    let said = fleet.done(&["record", NODE])?;
+    assert!(reduced(&said), "{said}");
+    let run = said.split_whitespace().nth(1).context("a run's id")?.trim_end_matches(':');
+    let short = query::first(&fleet.aggregator.query, &format!("run_id:\"{run}\""), EventKind::Capture, LIMIT).await?;
+    let data: serde_json::Value = serde_json::from_slice(&short.data)?;
+    assert!(data["short_capture_because"].as_str().is_some_and(reduced), "{data}");
+    let (code, said) = fleet.galen(&["record", NODE])?;
+    assert!(code == 1 && said.contains("the budget of captures an hour of the node is used up"), "{said}");
+    Ok(())
+}

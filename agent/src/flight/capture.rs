@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use galen_profile::{Cancel, Request, Sampler, Scope};
+use galen_profile::{Cancel, Request, Scope};
 use galen_proto::v1::{LossReason, Severity};
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use super::{Error, report::Captured};
+use super::{Error, metered, report::Captured};
 use crate::{
     budget::{Cost, Grant, Permit},
     tracer::Context,
@@ -80,7 +79,7 @@ impl Running {
         let cancel = Cancel::new().map_err(Error::Cancel)?;
         let (request, on_thread) = (Request { scope, duration }, cancel.clone());
         let look_back = context.flight.look_back();
-        let thread = tokio::task::spawn_blocking(move || record(&sampler, &request, look_back, &on_thread));
+        let thread = tokio::task::spawn_blocking(move || metered(|| sampler.record(&request, look_back, &on_thread)));
         Ok(Begun::Running(Self { thread, cancel, permit, duration, short_because }))
     }
 
@@ -110,12 +109,4 @@ impl Running {
         permit.spent(Cost { cpu, bytes: captured.bytes() });
         Ok(captured)
     }
-}
-
-/// Also the CPU time of this thread, which is what the capture costs but for the sampling.
-fn record(sampler: &Sampler, request: &Request, look_back: Duration, cancel: &Cancel) -> Recorded {
-    let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
-    let before = used();
-    let recording = sampler.record(request, look_back, cancel)?;
-    Ok((recording, used().saturating_sub(before)))
 }

@@ -12,11 +12,12 @@ mod report;
 use std::{sync::Arc, time::Duration};
 
 use galen_profile::{Profile, Sampler, Scope};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use capture::{Begun, Running, Told};
-pub(crate) use record_now::{Failed, record_now};
+pub(crate) use record_now::{Desk, Failed};
 pub(crate) use report::{Captured, Data};
 
 use crate::{config, host::Environment, ticker::Ticker, tracer::Loader};
@@ -92,17 +93,25 @@ impl Flight {
         }
     }
 
-    /// What ran in the last seconds, up to now.
+    /// What ran in the last seconds, up to now, and the CPU time that it took to take it.
     ///
     /// # Errors
     /// There is no flight recorder, or what the kernel refuses.
-    pub async fn freeze(&self, scope: Scope, span: Duration) -> Result<Profile, Error> {
+    pub async fn freeze(&self, scope: Scope, span: Duration) -> Result<(Profile, Duration), Error> {
         let sampler = self.sampler().await.map_err(Error::Unsupported)?;
-        Ok(tokio::task::spawn_blocking(move || sampler.freeze(&scope, span)).await??)
+        Ok(tokio::task::spawn_blocking(move || metered(|| sampler.freeze(&scope, span))).await??)
     }
 
     /// Seconds before a trigger that its capture has.
     pub fn look_back(&self) -> Duration {
         self.look_back
     }
+}
+
+/// Also the CPU time of this thread, which is what taking a profile costs but for the sampling.
+fn metered<T, E>(take: impl FnOnce() -> Result<T, E>) -> Result<(T, Duration), E> {
+    let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+    let before = used();
+    let taken = take()?;
+    Ok((taken, used().saturating_sub(before)))
 }

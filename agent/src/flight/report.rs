@@ -19,7 +19,20 @@ pub(crate) struct Captured {
 }
 
 /// What the flight recorder held when it was asked.
-pub(super) struct Frozen(pub(super) Profile);
+pub(super) struct Frozen {
+    pub(super) profile: Profile,
+    /// Why it is less than the settings say.
+    pub(super) short: Option<String>,
+}
+
+/// `data` of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Looked {
+    #[serde(flatten)]
+    profile: Profiled,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    short_capture_because: Option<String>,
+}
 
 /// `data` of a capture.
 #[derive(Debug, Serialize)]
@@ -38,7 +51,7 @@ pub(crate) struct Data {
 
 /// One profile.
 #[derive(Debug, Serialize)]
-pub(super) struct Profiled {
+struct Profiled {
     /// Samples in the profile, and of these the ones taken while the kernel ran.
     samples: u64,
     kernel_samples: u64,
@@ -140,16 +153,21 @@ impl Captured {
 }
 
 impl Frozen {
-    pub(super) fn data(&self) -> Profiled {
-        Profiled::of(&self.0.summary)
+    pub(super) fn bytes(&self) -> u64 {
+        self.profile.pprof.len() as u64
+    }
+
+    pub(super) fn data(&self) -> Looked {
+        Looked { profile: Profiled::of(&self.profile.summary), short_capture_because: self.short.clone() }
     }
 
     pub(super) fn summary(&self, name: &str) -> String {
-        format!("CPU profile of {name}: {}", hottest(&self.0.summary))
+        let short = self.short.as_ref().map(|why| format!(" (short: {why})")).unwrap_or_default();
+        format!("CPU profile of {name}: {}{short}", hottest(&self.profile.summary))
     }
 
     pub(super) fn attachments(self) -> Vec<Attachment> {
-        vec![attachment(PROFILE_BEFORE, self.0)]
+        vec![attachment(PROFILE_BEFORE, self.profile)]
     }
 }
 

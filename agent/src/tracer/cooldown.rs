@@ -22,10 +22,22 @@ impl<K: Eq + Hash> Cooldown<K> {
         self.0.get(key).is_some_and(|until| now.boot < *until)
     }
 
-    /// Leaves `key` alone for `pause`, and forgets those whose time has come.
+    /// As [`contains`](Self::contains), asked because `key` meets its rule again: what goes on is told once, so the pause
+    /// does not end before the rule was not met for `lull`.
+    pub fn goes_on<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, now: Moment, lull: Duration) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        let Some(until) = self.0.get_mut(key).filter(|until| now.boot < **until) else { return false };
+        *until = (*until).max(now.boot + lull);
+        true
+    }
+
+    /// Leaves `key` alone for `pause`, if not for longer already, and forgets those whose time has come.
     pub fn insert(&mut self, key: K, now: Moment, pause: Duration) {
         self.0.retain(|_, until| now.boot < *until);
-        self.0.insert(key, now.boot + pause);
+        let until = self.0.entry(key).or_default();
+        *until = (*until).max(now.boot + pause);
     }
 }
 
@@ -45,5 +57,24 @@ mod tests {
         assert!(!cooldown.contains("/a", at(15)));
         cooldown.insert("/b".into(), at(15), Duration::from_secs(5));
         assert_eq!(cooldown.0.len(), 1);
+    }
+
+    #[test]
+    fn what_goes_on_is_left_alone_until_it_was_over_for_the_lull() {
+        let (mut cooldown, lull) = (Cooldown::<()>::default(), Duration::from_secs(3));
+        assert!(!cooldown.goes_on(&(), at(10), lull));
+        cooldown.insert((), at(10), Duration::from_secs(1));
+        assert!(!cooldown.goes_on(&(), at(11), lull));
+        cooldown.insert((), at(11), Duration::from_secs(4));
+        cooldown.insert((), at(11), Duration::from_secs(1));
+        for second in [12, 13, 14, 16, 17] {
+            assert!(cooldown.goes_on(&(), at(second), lull), "{second}");
+        }
+        assert!(!cooldown.goes_on(&(), at(20), lull));
+        // A long pause is not made longer by what happens early in it.
+        cooldown.insert((), at(30), Duration::from_secs(60));
+        assert!(
+            cooldown.goes_on(&(), at(31), lull) && cooldown.contains(&(), at(89)) && !cooldown.contains(&(), at(90))
+        );
     }
 }

@@ -1,7 +1,7 @@
 use galen_agent::{cgroup::Version, tracers::Shipped};
-use galen_proto::v1::{Event, EventKind};
+use galen_proto::v1::{Event, EventKind, SuppressionReason};
 
-use crate::support::{Cgroup, TestAgent, cpu_roots, data, workload};
+use crate::support::{Cgroup, TestAgent, cpu_roots, data, until, workload};
 
 /// Low thresholds, because others want the same CPUs.
 const SETTINGS: [(&str, &str); 6] = [
@@ -23,7 +23,9 @@ async fn a_burst_of_time_in_the_kernel_is_caught_with_who_used_it() {
     }
     let Some(roots) = cpu_roots(Version::V1) else { return };
     let cgroup = Cgroup::create(&roots.iter().map(AsRef::as_ref).collect::<Vec<_>>(), "kernel");
-    let _bursting: Vec<_> = (0..2).map(|_| cgroup.start(&format!("exec {} kernel", workload().display()))).collect();
+    // Again and again: what others did may have been told just before.
+    let burst = format!("while :; do timeout 5 {} kernel; sleep 7; done", workload().display());
+    let _bursting: Vec<_> = (0..2).map(|_| cgroup.start(&burst)).collect();
 
     // Others use the kernel too, so it is any capture that has this cgroup.
     let listed = |event: &Event, list: &str, key: &str, name: &str| {
@@ -47,4 +49,9 @@ async fn a_burst_of_time_in_the_kernel_is_caught_with_who_used_it() {
     assert!(trigger.container.is_none() && trigger.explanation.contains("rule: over 10 %"), "{}", trigger.explanation);
     assert!(told["system_percent"].as_f64() > told["system_percent_threshold"].as_f64(), "{told:#}");
     assert!(told["system_percent_delta"].as_f64() > told["system_percent_delta_threshold"].as_f64(), "{told:#}");
+
+    // It went on after it was told, and whoever goes on is counted.
+    let suppressed = || test.agent.statuses().get("cpusys").unwrap().snapshot().suppressed;
+    let cooldown = SuppressionReason::Cooldown as i32;
+    until("the burst is counted", || suppressed().iter().any(|told| told.reason == cooldown && told.count > 0)).await;
 }

@@ -69,7 +69,7 @@ impl Tracer for CpuIdle {
             let bursts = watch.tick(now.boot);
             context.evaluated(watch.highest(), self.settings.thresholds.total.level);
             for burst in bursts {
-                if left_alone.lock().contains(burst.path.as_str(), now) {
+                if left_alone.lock().goes_on(burst.path.as_str(), now, self.settings.window) {
                     context.suppressed(SuppressionReason::Cooldown);
                     continue;
                 }

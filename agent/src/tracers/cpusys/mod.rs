@@ -88,7 +88,7 @@ impl Tracer for CpuSys {
             if threshold.exceeded(reading.now.system, reading.delta.system).is_none() {
                 continue;
             }
-            if left_alone.lock().contains(&(), now) {
+            if left_alone.lock().goes_on(&(), now, self.settings.window) {
                 context.suppressed(SuppressionReason::Cooldown);
                 continue;
             }

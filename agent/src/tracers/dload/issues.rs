@@ -23,7 +23,11 @@ const KNOWN: [(&str, &str); 13] = [
     ("memory map of the process is locked", r"rwsem_down_(read|write).*(_fault|mmap|munmap|mprotect|exit_mm)"),
     ("lock of cgroups is waited for", r"(mutex|rwsem|percpu).*(cgroup_kn_lock|cgroup_attach|cgroup_procs_write)"),
     ("RCU grace period is waited for", r"synchronize_rcu|__wait_rcu_gp"),
-    ("child of vfork does not exec", r"vfork"),
+    // Nothing in the kernel is stuck then. `clone` with CLONE_VFORK, as of posix_spawn, has no function of its own.
+    (
+        "parent of vfork waits for its child, which is no fault of the kernel",
+        r"vfork|wait_for_(common|completion)\w* < kernel_clone",
+    ),
 ];
 
 /// What stacks of a kind mean.
@@ -70,7 +74,12 @@ mod tests {
         let of = |stack: &str| issues.of(&stack.split(' ').map(str::to_owned).collect::<Vec<_>>()).map(str::to_owned);
         assert_eq!(of("percpu_rwsem_wait mnt_want_write path_openat").as_deref(), Some("filesystem is frozen"));
         assert_eq!(of("__percpu_down_read vfs_write ksys_write").as_deref(), Some("filesystem is frozen"));
-        assert_eq!(of("kernel_clone __do_sys_vfork").as_deref(), Some("child of vfork does not exec"));
+        let vfork = Some("parent of vfork waits for its child, which is no fault of the kernel");
+        assert_eq!(of("kernel_clone __do_sys_vfork").as_deref(), vfork);
+        for wait in ["__wait_for_common", "wait_for_completion_state", "wait_for_completion_killable"] {
+            assert_eq!(of(&format!("{wait} kernel_clone __do_sys_clone3")).as_deref(), vfork);
+        }
+        assert_eq!(of("wait_for_completion copy_process kernel_clone"), None);
         assert_eq!(
             of("percpu_rwsem_wait cgroup_attach_lock cgroup_procs_write").as_deref(),
             Some("lock of cgroups is waited for")

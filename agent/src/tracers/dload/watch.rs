@@ -5,7 +5,12 @@
 //! no load can cross it otherwise, and each `interval` while there are fewer. A look that took long is not repeated before
 //! a hundred times as long has passed, so that looking never takes more than a hundredth of a CPU.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,7 +21,7 @@ use super::{
     settings::Settings,
     source::{Begun, Source, States},
 };
-use crate::{cgroup::is_below, containers::Containers, tracer::BoxError};
+use crate::{cgroup::ancestry, containers::Containers, tracer::BoxError};
 
 /// A look takes no more than the reciprocal of this of a CPU.
 const REST: u32 = 100;
@@ -32,7 +37,7 @@ pub(super) struct Watch {
     told_skipped: bool,
 }
 
-/// An entity over the threshold.
+/// An entity, over the threshold if it is told.
 #[derive(Debug, Clone)]
 pub(super) struct Over {
     pub path: Arc<str>,
@@ -79,13 +84,12 @@ impl Watch {
         self.loads.seen(&counts);
         self.loads.advance(now);
         self.tell_skipped();
-        let over = self.loads.all().filter(|(_, load)| *load > self.settings.threshold);
-        let over = over.filter_map(|(path, load)| {
-            // Once its tasks have gone, a load is no news.
+        // Once its tasks have gone, a load is no news.
+        let waits = |(path, load): (&Arc<str>, f64)| {
             let count = counts.get(path).copied().filter(|count| count.blocked > 0)?;
             Some(Over { path: Arc::clone(path), load, count })
-        });
-        let mut over = blame(over.collect());
+        };
+        let mut over = blame(self.loads.all().filter_map(waits).collect(), self.settings.threshold);
         over.retain(|over| &*over.path == HOST || self.owners.selects(&over.path, &self.settings.filter));
         Ok((crowd, over))
     }
@@ -108,21 +112,28 @@ impl Watch {
     }
 }
 
-/// Leaves out those of whose load at least half is that of others, below them, that are told; the highest load first.
-fn blame(mut over: Vec<Over>) -> Vec<Over> {
+/// Those over the threshold, the highest load first, but for those who are so by what is told of others below them: of
+/// their load at least half, or all but the threshold, is that of entities that are over it or soon will be, because they
+/// have more tasks than that.
+fn blame(mut all: Vec<Over>, threshold: f64) -> Vec<Over> {
     // Those below come before those above them.
-    over.sort_by_key(|over| std::cmp::Reverse(depth(&over.path)));
-    let mut told: Vec<Over> = Vec::new();
-    for candidate in over {
-        let below: Vec<&Over> = told.iter().filter(|other| is_below(&other.path, &candidate.path)).collect();
-        let outermost = below.iter().filter(|one| !below.iter().any(|other| is_below(&one.path, &other.path)));
-        let explained: f64 = outermost.map(|over| over.load).sum();
-        if explained * 2.0 < candidate.load {
-            told.push(candidate);
+    all.sort_by_key(|over| Reverse(depth(&over.path)));
+    let known: HashSet<Arc<str>> = all.iter().map(|over| Arc::clone(&over.path)).collect();
+    // By entity, the load of those below it.
+    let mut explained: HashMap<Arc<str>, f64> = HashMap::new();
+    let mut blamed: Vec<Over> = Vec::new();
+    for over in all {
+        let below = explained.remove(&over.path).unwrap_or(0.0);
+        let tells = over.load > threshold || f64::from(over.count.blocked) > threshold;
+        if let Some(above) = ancestry(&over.path).skip(1).find_map(|path| known.get(path)) {
+            *explained.entry(Arc::clone(above)).or_default() += if tells { over.load } else { below };
+        }
+        if over.load - below > threshold && below * 2.0 < over.load {
+            blamed.push(over);
         }
     }
-    told.sort_by(|a, b| b.load.total_cmp(&a.load));
-    told
+    blamed.sort_by(|a, b| b.load.total_cmp(&a.load));
+    blamed
 }
 
 fn depth(path: &str) -> usize {
@@ -139,26 +150,40 @@ pub(super) fn cpu_time() -> Duration {
 mod tests {
     use super::*;
 
-    fn blamed(over: &[(&str, f64)]) -> Vec<String> {
-        let over = over.iter().map(|(path, load)| Over { path: (*path).into(), load: *load, count: Count::default() });
-        blame(over.collect()).into_iter().map(|over| over.path.to_string()).collect()
+    /// Of load and, if it is not the same, tasks.
+    fn blamed(all: &[(&str, f64, u32)]) -> Vec<String> {
+        let over = |(path, load, blocked): &(&str, f64, u32)| Over {
+            path: (*path).into(),
+            load: *load,
+            count: Count { blocked: *blocked, iowait: 0 },
+        };
+        blame(all.iter().map(over).collect(), 5.0).into_iter().map(|over| over.path.to_string()).collect()
     }
 
     #[test]
     fn who_is_over_because_of_those_below_is_not_told() {
-        assert_eq!(blamed(&[("/", 9.0), ("/a", 8.0), ("/a/b", 7.0)]), ["/a/b"]);
-        assert_eq!(blamed(&[("/", 20.0), ("/a", 6.0), ("/c", 7.0)]), ["/c", "/a"]);
+        assert_eq!(blamed(&[("/", 9.0, 9), ("/a", 8.0, 8), ("/a/b", 7.0, 7)]), ["/a/b"]);
+        assert_eq!(blamed(&[("/", 20.0, 20), ("/a", 6.0, 6), ("/c", 7.0, 7)]), ["/c", "/a"]);
+        // The rest is not over the threshold.
+        assert_eq!(blamed(&[("/", 10.9, 11), ("/a", 6.0, 6)]), ["/a"]);
+    }
+
+    #[test]
+    fn who_is_over_before_those_below_are_is_not_told() {
+        assert_eq!(blamed(&[("/", 9.0, 24), ("/a", 9.0, 24), ("/a/b", 4.5, 12), ("/a/c", 4.5, 12)]), [""; 0]);
+        assert_eq!(blamed(&[("/", 14.0, 24), ("/a", 14.0, 24), ("/a/b", 7.0, 12), ("/a/c", 7.0, 12)]).len(), 2);
     }
 
     #[test]
     fn who_has_more_of_its_own_is_told_beside_them() {
-        assert_eq!(blamed(&[("/", 40.0), ("/a", 6.0)]), ["/", "/a"]);
+        assert_eq!(blamed(&[("/", 40.0, 40), ("/a", 6.0, 6)]), ["/", "/a"]);
         // What is told of /a/b is a part of what is told of /a.
-        assert_eq!(blamed(&[("/", 29.0), ("/a", 14.0), ("/a/b", 6.0)]), ["/", "/a", "/a/b"]);
+        assert_eq!(blamed(&[("/", 29.0, 29), ("/a", 14.0, 14), ("/a/b", 6.0, 6)]), ["/", "/a", "/a/b"]);
     }
 
     #[test]
-    fn many_below_the_threshold_are_the_hosts() {
-        assert_eq!(blamed(&[("/", 80.0)]), ["/"]);
+    fn many_below_the_threshold_are_told_of_those_above() {
+        assert_eq!(blamed(&[("/", 80.0, 80), ("/a", 4.0, 4), ("/b", 4.0, 4)]), ["/"]);
+        assert_eq!(blamed(&[("/", 8.0, 8), ("/a", 8.0, 8), ("/a/b", 4.0, 4), ("/a/c", 4.0, 4)]), ["/a"]);
     }
 }
