@@ -35,7 +35,10 @@ use std::{
 
 use galen_buffer::Buffer;
 use galen_runtime::{Drained, OnEnd, Supervisor, signal};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    io::fcntl_dupfd_cloexec,
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +61,8 @@ use crate::{
 
 /// Each watched cgroup takes a file descriptor; the usual soft limit is 1,024.
 const OPEN_FILES: u64 = 16_384;
+/// Files that find room without waiting; some 16 KiB of the kernel's memory.
+const ROOM_FOR_FILES: i32 = 2047;
 /// Of the shutdown deadline, what the tracers and the record files may take each.
 const SHARE: u32 = 4;
 
@@ -286,5 +291,10 @@ fn raise_open_files() {
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
     {
         tracing::debug!(%error, "failed to raise the limit of open files");
+    }
+    // The table of open files grows to this now. Once threads share it, whoever needs it larger waits for all CPUs (an RCU
+    // grace period: seconds on a machine that is overloaded), and nearly all of the agent runs on one thread.
+    if let Err(error) = fcntl_dupfd_cloexec(std::io::stderr(), ROOM_FOR_FILES) {
+        tracing::debug!(%error, "the table of open files is left as it is");
     }
 }

@@ -159,7 +159,7 @@ pub(crate) enum TracerChange {
     Disable(TracerOfNode),
     /// Let the node's settings decide again
     Reset(TracerOfNode),
-    /// Have a tracer capture now
+    /// Have a tracer capture now, whatever its rule says; `oom` has nothing to capture then
     Trigger {
         #[command(flatten)]
         which: TracerOfNode,

@@ -16,7 +16,7 @@ use galen_integration_tests::{
     process::{Process, program},
     query, wait,
 };
-use galen_proto::v1::{EventKind, Node, TracerStatus};
+use galen_proto::v1::{EventKind, Node, Severity, TracerStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -161,7 +161,11 @@ async fn what_cannot_be_done_says_why() -> Result<()> {
         (&["tracers", "disable", "oom", "--node", "web-2"][..], 3, "node `web-2` was not heard of"),
         (&["tracers", "disable", "omm", "--node", NODE], 3, "no tracer `omm`; it has"),
         (&["tracers", "disable", "oom"], 2, "--node"),
-        (&["tracers", "trigger", "oom", "--node", NODE], 1, "`oom` captures on its own triggers only"),
+        (
+            &["tracers", "trigger", "oom", "--node", NODE],
+            1,
+            "`oom` cannot be asked to capture: a kill is over when it is known",
+        ),
     ] {
         let (ended, said) = fleet.galen(arguments)?;
         assert_eq!(ended, code, "{arguments:?}: {said}");
@@ -337,5 +341,86 @@ async fn what_is_asked_for_is_paid_from_the_budget_until_there_is_none_left() ->
     assert!(data["short_capture_because"].as_str().is_some_and(reduced), "{data}");
     let (code, said) = fleet.galen(&["record", NODE])?;
     assert!(code == 1 && said.contains("the budget of captures an hour of the node is used up"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_tracer_that_has_evidence_captures_it_when_it_is_asked_to() -> Result<()> {
+    if !galen_scratch::has_root("captures on demand") {
+        return Ok(());
+    }
+    let settings = [
+        // No rule is met by what is provoked here.
+        "tracers.dload.threshold_load=100000",
+        "tracers.waitrate.min_waitrate=100",
+        "tracers.waitrate.run_tracing_tool_timeout=\"2s\"",
+        "tracers.iotracer.window=\"2s\"",
+        "tracers.iotracer.run_tracing_tool_timeout=\"1s\"",
+    ];
+    let fleet = Fleet::start(&settings).await?;
+    let path = |name: &str| format!("/galen-test-{}-demand-{name}", std::process::id());
+    let (slow, stuck) = (path("slow"), galen_provoke::Cgroup::cpu(&path("stuck"))?);
+    // Throttled, and so it waits whatever else runs.
+    let _slow = Burst::start_limited(&slow, 2, 0.2, LIMIT * 3, fleet.dir.path().join("slow.log"))?;
+    let folders = stuck.folders.iter().map(|folder| format!("--cgroup={}", folder.display()));
+    let arguments: Vec<_> = folders.chain(["--lasts=3min", "block", "--tasks=2"].map(str::to_owned)).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let blocked = Process::start(&program("galen-fault")?, &arguments, fleet.dir.path().join("stuck.log"))?;
+    wait::until("two threads to be stuck", LIMIT, || {
+        let tasks =
+            fs::read_dir(format!("/proc/{}/task", blocked.pid())).map(|tasks| tasks.flatten().collect::<Vec<_>>());
+        let states =
+            tasks.unwrap_or_default().into_iter().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+        let stuck = states.filter(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('D'))).count();
+        std::future::ready(Ok((stuck == 2).then_some(())))
+    })
+    .await?;
+    let stuck = path("stuck");
+    type IsRight = fn(&serde_json::Value, &str) -> bool;
+    let cases: [(&str, Option<&str>, IsRight); 6] = [
+        ("dload", Some(&stuck), |data, _| data["nr_uninterruptible"] == 2 && data["stacks"][0]["count"] == 2),
+        ("dload", None, |data, _| data["nr_uninterruptible"].as_u64() >= Some(2)),
+        ("memburst", None, |data, _| data["processes"][0]["pid"].is_number()),
+        ("waitrate", Some(&slow), |data, slow| {
+            data["workloads"][0]["cgroup"] == slow && data["workloads"][0]["throttled_ms"].as_f64() > Some(0.0)
+        }),
+        ("waitrate", None, |data, slow| {
+            data["workloads"].as_array().is_some_and(|all| all.iter().any(|one| one["cgroup"] == slow))
+        }),
+        ("iotracer", None, |data, _| data["device"].is_string()),
+    ];
+    for (tracer, cgroup, is_right) in cases {
+        let mut arguments = vec!["tracers", "trigger", tracer, "--node", NODE];
+        arguments.extend(cgroup.iter().flat_map(|path| ["--cgroup", path]));
+        // What a disk does is known only after two windows.
+        let said = wait::until(tracer, LIMIT, || {
+            let asked = fleet.galen(&arguments).and_then(|(code, said)| match code {
+                0 => Ok(Some(said)),
+                _ if said.contains("no disk was watched") => Ok(None),
+                _ => anyhow::bail!("{arguments:?} ended with {code}: {said}\n{}", fleet.agent.process.tail()),
+            });
+            std::future::ready(asked)
+        })
+        .await?;
+        let run = said.split_whitespace().nth(1).context("a run's id")?;
+        let text = format!("tracer:{tracer} AND run_id:\"{run}\"");
+        let capture = query::first(&fleet.aggregator.query, &text, EventKind::Capture, LIMIT)
+            .await
+            .with_context(|| fleet.agent.process.tail())?;
+        let data: serde_json::Value = serde_json::from_slice(&capture.data)?;
+        assert!(is_right(&data, &slow), "{arguments:?}: {data:#}");
+        assert_eq!(capture.severity(), Severity::Info, "{}", capture.summary);
+        assert!(capture.explanation.contains("asked"), "{}", capture.explanation);
+        // That of a disk names whose IO it is.
+        if tracer != "iotracer" {
+            assert_eq!(capture.container.unwrap_or_default().cgroup, cgroup.unwrap_or_default(), "{}", capture.summary);
+        }
+        fleet.tracer("count it", tracer, |tracer| tracer.captures > 0).await?;
+    }
+    for (tracer, why) in [("iotracer", "not `/"), ("dload", "there is no cgroup"), ("waitrate", "there is no cgroup")] {
+        let (code, said) =
+            fleet.galen(&["tracers", "trigger", tracer, "--node", NODE, "--cgroup", "/galen-no-such"])?;
+        assert!(code == 1 && said.contains(why), "{tracer}: {said}");
+    }
     Ok(())
 }

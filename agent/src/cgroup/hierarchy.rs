@@ -32,6 +32,12 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
+    /// Where cgroups are, of any controller that is used.
+    pub fn roots(&self) -> impl Iterator<Item = &Path> {
+        let Self { cpu, cpuacct, cpuset: _, memory, blkio, unified } = self;
+        [cpu, cpuacct, memory, blkio, unified].into_iter().flatten().map(PathBuf::as_path)
+    }
+
     /// Those of this process's mount namespace.
     pub fn detect() -> io::Result<Self> {
         Self::parse(&std::fs::read("/proc/self/mountinfo")?)

@@ -24,7 +24,20 @@ pub use names::Names;
 pub use tree::{Change, Tree};
 pub use usage::{Meter, Usage};
 
-use std::{io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+};
+
+/// Why a path names no cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    #[error("`{0}` is not a path from the root of a hierarchy")]
+    NoPath(String),
+    #[error("there is no cgroup `{0}`")]
+    Missing(String),
+}
 
 /// The id of a cgroup in its hierarchy: the inode of its directory.
 pub fn id(directory: &Path) -> io::Result<u64> {
@@ -32,8 +45,18 @@ pub fn id(directory: &Path) -> io::Result<u64> {
 }
 
 /// The directory of the cgroup `path` in the hierarchy mounted at `root`.
-pub fn directory(root: &Path, path: &str) -> std::path::PathBuf {
+pub fn directory(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
+}
+
+/// The directory of the cgroup `path`, which somebody wrote, in the first of the hierarchies that has it.
+pub fn find<'a>(path: &str, roots: impl IntoIterator<Item = &'a Path>) -> Result<PathBuf, NotFound> {
+    let inside = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.starts_with('/') || !Path::new(path).components().all(inside) {
+        return Err(NotFound::NoPath(path.to_owned()));
+    }
+    let mut directories = roots.into_iter().map(|root| directory(root, path));
+    directories.find(|directory| directory.is_dir()).ok_or_else(|| NotFound::Missing(path.to_owned()))
 }
 
 /// `path` and its ancestors, innermost first, the root (`/`) last.

@@ -8,6 +8,7 @@ use crate::{
     budget::{Budget, Cost, Grant},
     clock::Clock,
     recorder::{self, Record, Recorder, RunId},
+    tracer::Cause,
 };
 
 /// As events and the budget name it, in the place of a tracer.
@@ -56,9 +57,9 @@ impl Desk {
             Record {
                 run,
                 kind: EventKind::Capture,
-                severity: Severity::Info,
+                severity: Cause::Demand.severity(),
                 summary,
-                explanation: "Somebody asked for it; no rule was met.".into(),
+                explanation: Cause::Demand.explanation(),
                 container: None,
                 observed,
                 data: frozen.data(),

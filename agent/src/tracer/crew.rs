@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use galen_runtime::{OnEnd, Supervisor};
 
-use super::{Context, Section, Support, demand, factory::Configured, supervise};
+use super::{Context, OnDemand, Section, Support, demand, factory::Configured, supervise};
 use crate::figures::Registry;
 
 /// How long a tracer that is ended may take.
@@ -27,8 +27,8 @@ pub enum Error {
         #[source]
         source: prometheus::Error,
     },
-    #[error("`{0}` captures on its own triggers only")]
-    NotOnDemand(&'static str),
+    #[error("`{tracer}` cannot be asked to capture: {why}")]
+    NotOnDemand { tracer: &'static str, why: &'static str },
     #[error("`{0}` is not enabled")]
     NotEnabled(&'static str),
     #[error("`{tracer}` is not supported here: {why}")]
@@ -111,8 +111,8 @@ impl Crew {
         let member = self.members.iter().find(|member| member.tracer.name() == tracer);
         let member = member.ok_or_else(|| Error::Unknown(tracer.to_owned()))?;
         let tracer = member.tracer.name();
-        if !member.tracer.on_demand() {
-            return Err(Error::NotOnDemand(tracer));
+        if let OnDemand::No(why) = member.tracer.on_demand() {
+            return Err(Error::NotOnDemand { tracer, why });
         }
         if !member.enabled() {
             return Err(Error::NotEnabled(tracer));

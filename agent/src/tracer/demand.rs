@@ -2,9 +2,17 @@
 //!
 //! A demand that nobody waits for any more, because the tracer was busy or not running, is passed over.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use galen_proto::v1::Severity;
 use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::Context;
+use crate::{
+    budget::{Grant, Permit},
+    cgroup,
+    recorder::RunId,
+};
 
 /// Demands of one tracer that may wait.
 const QUEUE: usize = 4;
@@ -18,6 +26,34 @@ pub enum Refused {
     Ended,
     #[error("{0}")]
     Tracer(String),
+}
+
+/// Whether a tracer captures when somebody asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDemand {
+    /// Its runs answer what comes by [`Context::demands`].
+    Yes,
+    /// With the reason.
+    No(&'static str),
+}
+
+/// Why there is a capture, as its event tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The trigger of the same run tells the rule.
+    Rule,
+    Demand,
+}
+
+/// A capture that was asked for and may begin.
+#[derive(Debug)]
+pub struct Asked {
+    pub run: RunId,
+    /// As in [`Demand`], and it exists.
+    pub cgroup: Option<String>,
+    pub permit: Permit,
+    /// How long it may take, if not as long as it should, and why.
+    pub short: Option<(Duration, String)>,
 }
 
 /// A capture that is asked for. Dropped without an answer, it counts as one that the tracer did not get to.
@@ -37,6 +73,56 @@ impl Demand {
 
     pub fn refuse(self, why: impl Into<String>) {
         let _ = self.answer.send(Err(why.into()));
+    }
+
+    /// Refuses it if it is for a cgroup only.
+    pub fn of_the_node(self, what_is_captured: &str) -> Option<Self> {
+        match &self.cgroup {
+            None => Some(self),
+            Some(cgroup) => {
+                let why = format!("what is captured is {what_is_captured}, not `{cgroup}`");
+                self.refuse(why);
+                None
+            }
+        }
+    }
+
+    /// Accepts it with the id of its run; refuses it if there is no such cgroup, or nothing left of the budget. Whoever
+    /// asks goes before rules.
+    pub async fn begin(self, context: &Context) -> Option<Asked> {
+        if let Some(path) = &self.cgroup
+            && let Err(error) = cgroup::find(path, context.environment.hierarchies.roots())
+        {
+            self.refuse(error.to_string());
+            return None;
+        }
+        let (permit, short) = match context.may_capture(Severity::Critical, f64::INFINITY).await {
+            Grant::Full(permit) => (permit, None),
+            Grant::Short(permit, most, why) => (permit, Some((most, why))),
+            Grant::None(why) => {
+                self.refuse(why);
+                return None;
+            }
+        };
+        let (run, cgroup) = (RunId::new(), self.cgroup.clone());
+        self.accept(format!("run {run}"));
+        Some(Asked { run, cgroup, permit, short })
+    }
+}
+
+impl Cause {
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::Rule => Severity::Warning,
+            Self::Demand => Severity::Info,
+        }
+    }
+
+    pub fn explanation(self) -> String {
+        match self {
+            Self::Rule => String::new(),
+            Self::Demand => "Somebody asked for it; no rule was met.".into(),
+        }
     }
 }
 

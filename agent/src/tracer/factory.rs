@@ -7,7 +7,7 @@ use prometheus::core::Collector;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de;
 
-use super::{BoxError, Context, Outcome, RawSettings, Roles, Support, Tracer};
+use super::{BoxError, Context, OnDemand, Outcome, RawSettings, Roles, Support, Tracer};
 use crate::host::Environment;
 
 /// A list of tracers, as a type, because the settings are read by it: each tracer of the list has a section.
@@ -54,7 +54,7 @@ impl Factory {
 pub(crate) trait Configured: erased_serde::Serialize + Send + Sync {
     fn name(&self) -> &'static str;
     fn enabled(&self) -> bool;
-    fn on_demand(&self) -> bool;
+    fn on_demand(&self) -> OnDemand;
     fn restart(&self) -> Duration;
     fn support(&self, environment: &Environment) -> Support;
     fn run(&self, context: Context) -> BoxFuture<'static, Result<Outcome, BoxError>>;
@@ -96,7 +96,7 @@ impl<T: Tracer> Configured for Of<T> {
         self.raw.enabled()
     }
 
-    fn on_demand(&self) -> bool {
+    fn on_demand(&self) -> OnDemand {
         T::ON_DEMAND
     }
 

@@ -28,7 +28,7 @@ use prometheus::core::Collector;
 pub use context::Context;
 pub use cooldown::Cooldown;
 pub use crew::Error as ChangeError;
-pub use demand::{Demand, Demands};
+pub use demand::{Asked, Cause, Demand, Demands, OnDemand};
 pub use factory::{Factory, TracerSet};
 pub use range::{OutOfRange, within};
 pub use settings::{Percent, RawSettings, Section, Sections};
@@ -50,8 +50,7 @@ pub trait Tracer: Sized + Send + 'static {
     /// As events and settings name it: lower case letters, digits and `_`.
     const NAME: &'static str;
     const ROLES: Roles = Roles::CAPTURES;
-    /// Whether its runs answer what comes by [`Context::demands`].
-    const ON_DEMAND: bool = false;
+    const ON_DEMAND: OnDemand = OnDemand::No("it captures on its own triggers only");
     /// Wait between the return of a run and the next.
     const RESTART: Duration;
 

@@ -9,7 +9,7 @@ use galen_agent::{
     Agent, Factory, Settings, Tracer, TracerSet,
     host::Environment,
     recorder::{Record, RunId},
-    tracer::{BoxError, Context, Outcome, RawSettings, Support},
+    tracer::{BoxError, Context, OnDemand, Outcome, RawSettings, Support},
 };
 use galen_proto::v1::{
     Command, CommandOutcome, CommandResult, Event, EventKind, ReloadSettings, SetTracer, Setting, Severity,
@@ -62,7 +62,7 @@ macro_rules! speaker {
 
         impl Tracer for $type {
             const NAME: &'static str = $name;
-            const ON_DEMAND: bool = true;
+            const ON_DEMAND: OnDemand = OnDemand::Yes;
             const RESTART: Duration = Duration::from_millis(10);
             type Raw = Raw;
             type Settings = Valid;

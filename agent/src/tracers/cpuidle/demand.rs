@@ -1,17 +1,15 @@
 //! Captures that somebody asks for: of a cgroup with all below it, or of all of the node. No rule is met by them, so they
 //! have no trigger.
 
-use std::path::{Component, Path};
-
 use galen_profile::{Scope, Target};
-use galen_proto::v1::{EventKind, Severity};
+use galen_proto::v1::EventKind;
 
 use super::settings::Settings;
 use crate::{
-    cgroup::{Hierarchies, directory},
+    cgroup::{self, Hierarchies},
     flight::{Begun, Running},
     recorder::{Record, RunId},
-    tracer::{BoxError, Context, Demand},
+    tracer::{BoxError, Cause, Context, Demand},
 };
 
 pub(super) async fn asked_for(demand: Demand, settings: Settings, context: Context) -> Result<(), BoxError> {
@@ -46,9 +44,9 @@ pub(super) async fn asked_for(demand: Demand, settings: Settings, context: Conte
     context.record(Record {
         run,
         kind: EventKind::Capture,
-        severity: Severity::Info,
+        severity: Cause::Demand.severity(),
         summary: captured.summary(name),
-        explanation: "Somebody asked for it; no rule was met.".into(),
+        explanation: Cause::Demand.explanation(),
         observed: context.clock.now(),
         data: captured.data(),
         container,
@@ -59,13 +57,7 @@ pub(super) async fn asked_for(demand: Demand, settings: Settings, context: Conte
 
 /// The cgroup of that path, in the first hierarchy that has it.
 fn scope(path: &str, hierarchies: &Hierarchies) -> Result<Scope, String> {
-    let inside = |part| matches!(part, Component::RootDir | Component::Normal(_));
-    if !path.starts_with('/') || !Path::new(path).components().all(inside) {
-        return Err(format!("`{path}` is not a path from the root of a hierarchy"));
-    }
-    let mut directories = hierarchies.cpu_usage().map(|(_, root)| directory(root, path));
-    let Some(found) = directories.find(|directory| directory.is_dir()) else {
-        return Err(format!("there is no cgroup `{path}`"));
-    };
+    let roots = hierarchies.cpu_usage().map(|(_, root)| root);
+    let found = cgroup::find(path, roots).map_err(|error| error.to_string())?;
     Target::from_path(found).map(Scope::from).map_err(|error| galen_runtime::Chain(&error).to_string())
 }

@@ -22,7 +22,7 @@ pub use settings::{Invalid, Raw, Settings};
 use self::{capture::Run, demand::asked_for, watch::Watch};
 use crate::{
     host::Environment,
-    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, Cooldown, OnDemand, Outcome, Support, Tracer},
 };
 
 pub struct CpuIdle {
@@ -31,7 +31,7 @@ pub struct CpuIdle {
 
 impl Tracer for CpuIdle {
     const NAME: &'static str = "cpuidle";
-    const ON_DEMAND: bool = true;
+    const ON_DEMAND: OnDemand = OnDemand::Yes;
     const RESTART: Duration = Duration::from_secs(20);
 
     type Raw = Raw;

@@ -29,7 +29,7 @@ use crate::{
     flight::{Begun, Running},
     host::Environment,
     recorder::{Record, RunId},
-    tracer::{BoxError, Context, Cooldown, Demand, Outcome, Support, Tracer},
+    tracer::{BoxError, Cause, Context, Cooldown, Demand, OnDemand, Outcome, Support, Tracer},
 };
 
 pub struct CpuSys {
@@ -48,7 +48,7 @@ struct Run {
 impl Tracer for CpuSys {
     const NAME: &'static str = "cpusys";
     const RESTART: Duration = Duration::from_secs(20);
-    const ON_DEMAND: bool = true;
+    const ON_DEMAND: OnDemand = OnDemand::Yes;
 
     type Raw = Raw;
     type Settings = Settings;
@@ -129,7 +129,7 @@ impl Run {
             attachments: Vec::new(),
         })?;
         match begun {
-            Begun::Running(running) => captured(&context, run, running).await,
+            Begun::Running(running) => captured(&context, run, running, Cause::Rule).await,
             Begun::Refused(_) => Ok(()),
         }
     }
@@ -137,18 +137,14 @@ impl Run {
 
 /// A capture of the whole machine without a burst.
 async fn asked_for(demand: Demand, settings: Settings, context: Context) -> Result<(), BoxError> {
-    if let Some(cgroup) = &demand.cgroup {
-        let why = format!("cpusys captures the whole node, not `{cgroup}`: cpuidle captures a cgroup");
-        demand.refuse(why);
-        return Ok(());
-    }
+    let Some(demand) = demand.of_the_node("the whole node") else { return Ok(()) };
     match Running::begin(&context, Scope::Host, settings.capture, f64::INFINITY).await {
         Err(error) => demand.refuse(galen_runtime::Chain(&error).to_string()),
         Ok(Begun::Refused(why)) => demand.refuse(why),
         Ok(Begun::Running(running)) => {
             let run = RunId::new();
             demand.accept(format!("run {run}"));
-            captured(&context, run, running).await?;
+            captured(&context, run, running, Cause::Demand).await?;
         }
     }
     Ok(())
@@ -156,7 +152,7 @@ async fn asked_for(demand: Demand, settings: Settings, context: Context) -> Resu
 
 /// Waits for the capture and records it. The names of cgroups are taken at its begin and at its end, so that those that
 /// lived in it have theirs.
-async fn captured(context: &Context, run: RunId, running: Running) -> Result<(), BoxError> {
+async fn captured(context: &Context, run: RunId, running: Running, cause: Cause) -> Result<(), BoxError> {
     let names = || {
         let environment = Arc::clone(&context.environment);
         tokio::task::spawn_blocking(move || Names::read(&environment.hierarchies))
@@ -170,9 +166,9 @@ async fn captured(context: &Context, run: RunId, running: Running) -> Result<(),
     context.record(Record {
         run,
         kind: EventKind::Capture,
-        severity: Severity::Warning,
+        severity: cause.severity(),
         summary: format!("{}{}", captured.summary("the machine"), most.unwrap_or_default()),
-        explanation: String::new(),
+        explanation: cause.explanation(),
         container: None,
         observed: context.clock.now(),
         data: Capture { profile: captured.data(), system_time },

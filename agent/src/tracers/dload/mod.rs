@@ -24,11 +24,16 @@ use galen_proto::v1::SuppressionReason;
 pub use issues::Issue;
 pub use settings::{Invalid, Raw, Settings};
 
-use self::{run::Runs, source::Source, walk::Walker, watch::Watch};
+use self::{
+    run::{Runs, asked_for},
+    source::Source,
+    walk::Walker,
+    watch::Watch,
+};
 use crate::{
     containers::Filter,
     host::Environment,
-    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, Cooldown, OnDemand, Outcome, Support, Tracer},
 };
 
 pub struct Dload {
@@ -37,6 +42,7 @@ pub struct Dload {
 
 impl Tracer for Dload {
     const NAME: &'static str = "dload";
+    const ON_DEMAND: OnDemand = OnDemand::Yes;
     const RESTART: Duration = Duration::from_secs(30);
 
     type Raw = Raw;
@@ -57,9 +63,18 @@ impl Tracer for Dload {
         let source = source(&context).await;
         let mut watch = Watch::new(self.settings.clone(), source, context.containers.clone());
         let mut left_alone = Cooldown::default();
+        let demands = context.demands();
+        // Gets what the next look finds.
+        let mut asking = None;
         loop {
-            let now = context.tick().await;
-            let begun = watch.begin(now.boot)?;
+            let now = tokio::select! {
+                now = context.tick() => now,
+                demand = demands.next(), if asking.is_none() => {
+                    asking = Some(demand);
+                    continue;
+                }
+            };
+            let begun = watch.begin(now.boot, asking.is_some())?;
             let found = match begun {
                 None => None,
                 Some(begun) => {
@@ -71,6 +86,11 @@ impl Tracer for Dload {
             };
             context.evaluated(watch.highest(), self.settings.threshold);
             let Some((crowd, mut over)) = found else { continue };
+            let crowd = Arc::new(crowd);
+            if let Some(demand) = asking.take() {
+                let (crowd, settings) = (Arc::clone(&crowd), self.settings.clone());
+                context.spawn(asked_for(demand, crowd, now, settings, context.clone()));
+            }
             over.retain(|over| {
                 let wanted = context.containers.selects(&over.path, &Filter::default());
                 let told = wanted && left_alone.contains(&*over.path, now);

@@ -13,7 +13,7 @@ use procfs::{FromRead, ProcessCGroups, process::Task};
 
 use super::load::HOST;
 use crate::{
-    cgroup::ancestry,
+    cgroup::{ancestry, is_below},
     containers::{Class, Containers, Filter},
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn is_or_is_in(&self, entity: &str) -> bool {
-        self.entities.iter().any(|path| &**path == entity)
+        &*self.cgroup == entity || is_below(&self.cgroup, entity)
     }
 }
 

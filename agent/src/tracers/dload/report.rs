@@ -146,7 +146,7 @@ impl Capture {
 
     /// Where most of them wait, and what that means.
     pub(super) fn summary(&self, place: &str) -> String {
-        let Some(first) = self.stacks.first() else { return format!("no task waits any more in {place}") };
+        let Some(first) = self.stacks.first() else { return format!("no task waits in {place}") };
         let name = first.tasks.first().map_or("?", |task| task.name.as_str());
         let frames = first.frames.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(" < ");
         let at = if frames.is_empty() { "their stacks could not be had".into() } else { format!("in {frames}") };

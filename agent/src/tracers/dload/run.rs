@@ -22,14 +22,14 @@ use crate::{
     budget::{Cost, Grant},
     clock::Moment,
     recorder::{Record, RunId},
-    tracer::{BoxError, Context},
+    tracer::{Asked, BoxError, Cause, Context, Demand},
 };
 
 pub(super) struct Runs {
     pub over: Vec<Over>,
     /// `None` where they are not known.
     pub states: Option<HashMap<Arc<str>, States>>,
-    pub crowd: Crowd,
+    pub crowd: Arc<Crowd>,
     pub observed: Moment,
     pub settings: Settings,
     pub context: Context,
@@ -66,7 +66,7 @@ impl Runs {
         let taken = tokio::task::spawn_blocking(move || capture(&crowd, told, reduced.as_deref(), &settings));
         let (captured, cost) = taken.await?;
         permit.spent(cost);
-        captured.into_iter().try_for_each(|captured| captured.record(&context, observed))
+        captured.into_iter().try_for_each(|captured| captured.record(&context, observed, Cause::Rule))
     }
 
     async fn trigger(&self, over: &Over, no_capture: Option<&str>) -> Result<Told, BoxError> {
@@ -93,7 +93,7 @@ impl Runs {
 }
 
 impl Captured {
-    fn record(self, context: &Context, observed: Moment) -> Result<(), BoxError> {
+    fn record(self, context: &Context, observed: Moment, cause: Cause) -> Result<(), BoxError> {
         let attachment = |content| Attachment {
             name: "tasks.json".into(),
             media_type: "application/json".into(),
@@ -103,9 +103,9 @@ impl Captured {
         context.record(Record {
             run: self.told.run,
             kind: EventKind::Capture,
-            severity: Severity::Warning,
+            severity: cause.severity(),
             summary: self.summary,
-            explanation: String::new(),
+            explanation: cause.explanation(),
             container: self.told.container,
             observed,
             data: self.data,
@@ -113,6 +113,27 @@ impl Captured {
         })?;
         Ok(())
     }
+}
+
+/// What a look found of the demanded cgroup, or of the host.
+pub(super) async fn asked_for(
+    demand: Demand,
+    crowd: Arc<Crowd>,
+    observed: Moment,
+    settings: Settings,
+    context: Context,
+) -> Result<(), BoxError> {
+    let Some(Asked { run, cgroup, mut permit, short }) = demand.begin(&context).await else { return Ok(()) };
+    let container = match &cgroup {
+        Some(path) => Some(context.containers.resolve(path).await),
+        None => None,
+    };
+    let told = Told { run, path: cgroup.as_deref().unwrap_or(HOST).into(), container };
+    let reduced = short.map(|(_, why)| why);
+    let take = move || capture(&crowd, vec![told], reduced.as_deref(), &settings);
+    let (captured, cost) = tokio::task::spawn_blocking(take).await?;
+    permit.spent(cost);
+    captured.into_iter().try_for_each(|captured| captured.record(&context, observed, Cause::Demand))
 }
 
 /// Blocks for some 100 ms. With a reason to be `reduced` the single tasks are left out.

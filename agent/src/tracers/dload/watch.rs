@@ -58,8 +58,8 @@ impl Watch {
         }
     }
 
-    /// Begins a look, if one is due; else brings the loads to `now`.
-    pub(super) fn begin(&mut self, now: Duration) -> Result<Option<Begun>, BoxError> {
+    /// Begins a look, if one is due or `asked` for; else brings the loads to `now`.
+    pub(super) fn begin(&mut self, now: Duration, asked: bool) -> Result<Option<Begun>, BoxError> {
         let begun = self.source.begin()?;
         let total = begun.total();
         if let Some(total) = total {
@@ -67,7 +67,7 @@ impl Watch {
         }
         let many = total.is_some_and(|total| f64::from(total) > self.settings.threshold);
         let due = total != Some(0) && (many || now >= self.next) && now >= self.rest_until;
-        if due {
+        if due || asked {
             return Ok(Some(begun));
         }
         self.loads.advance(now);

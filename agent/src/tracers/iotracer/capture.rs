@@ -6,6 +6,7 @@ use galen_profile::Cancel;
 use galen_proto::v1::{EventKind, LossReason, Severity};
 
 use super::{
+    disk::Disk,
     evidence::{Evidence, Tracing},
     report::Report,
     settings::Settings,
@@ -13,19 +14,35 @@ use super::{
     watch::Saturated,
 };
 use crate::{
-    budget::{Cost, Grant},
+    budget::{Cost, Grant, Permit},
     clock::Moment,
     recorder::{Record, RunId},
-    tracer::{BoxError, Context},
+    tracer::{Asked, BoxError, Cause, Context, Demand},
 };
 
+const NO_PROGRAM: &str = "no BPF program could be loaded";
+
+/// A run of a rule.
 pub(super) struct Run {
     pub saturated: Saturated,
     pub observed: Moment,
-    pub settings: Settings,
-    pub context: Context,
+    pub of: Capture,
     /// Whether the programs can be loaded.
     pub can_capture: bool,
+}
+
+/// The evidence of a disk.
+pub(super) struct Capture {
+    pub disk: Disk,
+    pub settings: Settings,
+    pub context: Context,
+}
+
+/// What the budget allows.
+struct Allowed {
+    permit: Permit,
+    /// How long it may take, if not as long as it should, and why.
+    short: Option<(Duration, String)>,
 }
 
 impl Run {
@@ -33,15 +50,59 @@ impl Run {
     pub(super) async fn tell(self) -> Result<(), BoxError> {
         let run = RunId::new();
         let grant = match self.can_capture {
-            true => self.context.may_capture(Severity::Warning, self.saturated.now.io_util).await,
-            false => Grant::None("no BPF program could be loaded".into()),
+            true => self.of.context.may_capture(Severity::Warning, self.saturated.now.io_util).await,
+            false => Grant::None(NO_PROGRAM.into()),
         };
-        let (mut permit, duration, reduced) = match grant {
-            Grant::Full(permit) => (permit, self.settings.capture, None),
-            Grant::Short(permit, duration, why) => (permit, duration.min(self.settings.capture), Some(why)),
+        let allowed = match grant {
+            Grant::Full(permit) => Allowed { permit, short: None },
+            Grant::Short(permit, most, why) => Allowed { permit, short: Some((most, why)) },
             Grant::None(why) => return self.trigger(run, Some(why)),
         };
         self.trigger(run, None)?;
+        self.of.take(run, allowed, Cause::Rule).await
+    }
+
+    fn trigger(&self, run: RunId, no_capture: Option<String>) -> Result<(), BoxError> {
+        let Capture { settings, context, .. } = &self.of;
+        context.record(Record {
+            run,
+            kind: EventKind::Trigger,
+            severity: Severity::Warning,
+            summary: summary(&self.saturated),
+            explanation: explanation(&self.saturated, settings),
+            container: None,
+            observed: self.observed,
+            data: Trigger::new(&self.saturated, settings, no_capture),
+            attachments: Vec::new(),
+        })?;
+        Ok(())
+    }
+}
+
+/// A capture of the busiest disk, which is `None` if there is none, or no program for it.
+pub(super) async fn asked_for(
+    demand: Demand,
+    busiest: Option<Disk>,
+    settings: Settings,
+    context: Context,
+) -> Result<(), BoxError> {
+    let Some(demand) = demand.of_the_node("the busiest disk") else { return Ok(()) };
+    let Some(disk) = busiest else {
+        demand.refuse(format!(
+            "no disk was watched for two windows of {} s yet, or {NO_PROGRAM}",
+            settings.window.as_secs()
+        ));
+        return Ok(());
+    };
+    let Some(Asked { run, permit, short, .. }) = demand.begin(&context).await else { return Ok(()) };
+    Capture { disk, settings, context }.take(run, Allowed { permit, short }, Cause::Demand).await
+}
+
+impl Capture {
+    async fn take(self, run: RunId, allowed: Allowed, cause: Cause) -> Result<(), BoxError> {
+        let Allowed { mut permit, short } = allowed;
+        let (most, reduced) = short.unzip();
+        let duration = most.map_or(self.settings.capture, |most| most.min(self.settings.capture));
         let (evidence, cpu) = self.gather(duration).await?;
         for (reason, count) in [
             (LossReason::MapFull, evidence.lost.table_full),
@@ -50,16 +111,15 @@ impl Run {
         ] {
             self.context.count_loss(reason, count);
         }
-        let (disk, containers) = (&self.saturated.disk, &self.context.containers);
-        let report = Report::new(disk, evidence, reduced, &self.settings, containers).await?;
+        let report = Report::new(&self.disk, evidence, reduced, &self.settings, &self.context.containers).await?;
         let bytes = report.attachments.iter().map(|attachment| attachment.content.len() as u64).sum();
         permit.spent(Cost { cpu, bytes });
         self.context.record(Record {
             run,
             kind: EventKind::Capture,
-            severity: Severity::Warning,
+            severity: cause.severity(),
             summary: report.summary(),
-            explanation: String::new(),
+            explanation: cause.explanation(),
             container: report.culprit,
             observed: self.context.clock.now(),
             data: report.data,
@@ -68,24 +128,9 @@ impl Run {
         Ok(())
     }
 
-    fn trigger(&self, run: RunId, no_capture: Option<String>) -> Result<(), BoxError> {
-        self.context.record(Record {
-            run,
-            kind: EventKind::Trigger,
-            severity: Severity::Warning,
-            summary: summary(&self.saturated),
-            explanation: explanation(&self.saturated, &self.settings),
-            container: None,
-            observed: self.observed,
-            data: Trigger::new(&self.saturated, &self.settings, no_capture),
-            attachments: Vec::new(),
-        })?;
-        Ok(())
-    }
-
     /// On a thread of its own, until it is complete or the agent stops; with the CPU time that it took.
     async fn gather(&self, duration: Duration) -> Result<(Evidence, Duration), BoxError> {
-        let disk = self.saturated.disk.clone();
+        let disk = self.disk.clone();
         let attach = move |kernel: &galen_bpf::Kernel| {
             let before = cpu_time();
             Tracing::attach(kernel, disk).map(|tracing| (tracing, cpu_time().saturating_sub(before)))

@@ -27,10 +27,15 @@ use galen_proto::v1::SuppressionReason;
 
 pub use settings::{Raw, Settings};
 
-use self::{capture::Run, disk::Disk, evidence::Tracing, watch::Watch};
+use self::{
+    capture::{Capture, Run, asked_for},
+    disk::Disk,
+    evidence::Tracing,
+    watch::Watch,
+};
 use crate::{
     host::Environment,
-    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, Cooldown, OnDemand, Outcome, Support, Tracer},
 };
 
 pub struct IoTracer {
@@ -39,6 +44,7 @@ pub struct IoTracer {
 
 impl Tracer for IoTracer {
     const NAME: &'static str = "iotracer";
+    const ON_DEMAND: OnDemand = OnDemand::Yes;
     const RESTART: Duration = Duration::from_secs(5);
 
     type Raw = Raw;
@@ -62,8 +68,16 @@ impl Tracer for IoTracer {
         let can_capture = can_capture(&context).await;
         let mut watch = Watch::new(self.settings.clone());
         let mut left_alone = Cooldown::default();
+        let demands = context.demands();
         loop {
-            let now = context.tick().await;
+            let now = tokio::select! {
+                now = context.tick() => now,
+                demand = demands.next() => {
+                    let busiest = watch.busiest().filter(|_| can_capture).cloned();
+                    context.spawn(asked_for(demand, busiest, self.settings.clone(), context.clone()));
+                    continue;
+                }
+            };
             let saturated = watch.tick(now.boot)?;
             context.evaluated(watch.highest(), self.settings.thresholds.utilisation);
             for saturated in saturated {
@@ -75,8 +89,9 @@ impl Tracer for IoTracer {
                 if !can_capture {
                     context.suppressed(SuppressionReason::Unsupported);
                 }
-                let (settings, context) = (self.settings.clone(), context.clone());
-                let run = Run { saturated, observed: now, settings, context: context.clone(), can_capture };
+                let of =
+                    Capture { disk: saturated.disk.clone(), settings: self.settings.clone(), context: context.clone() };
+                let run = Run { saturated, observed: now, of, can_capture };
                 context.spawn(run.tell());
             }
         }

@@ -29,17 +29,18 @@ pub(super) struct Watch {
     /// By name; `None` is what is no disk.
     known: HashMap<String, Option<(Disk, History)>>,
     told_skipped: bool,
-    highest: f64,
+    /// With its utilisation.
+    busiest: Option<(f64, Disk)>,
 }
 
 impl Watch {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, known: HashMap::new(), told_skipped: false, highest: 0.0 }
+        Self { settings, known: HashMap::new(), told_skipped: false, busiest: None }
     }
 
     /// Samples every disk. Those that meet a rule now, the busiest first.
     pub(super) fn tick(&mut self, now: Duration) -> procfs::ProcResult<Vec<Saturated>> {
-        self.highest = 0.0;
+        self.busiest = None;
         let listed = procfs::diskstats()?;
         let names: HashSet<&str> = listed.iter().map(|disk| disk.name.as_str()).collect();
         self.known.retain(|name, _| names.contains(name.as_str()));
@@ -57,7 +58,9 @@ impl Watch {
             let Some(Some((disk, history))) = self.known.get_mut(&entry.name) else { continue };
             history.push(now, Counters::of(&entry));
             let Some((now, before)) = history.windows() else { continue };
-            self.highest = self.highest.max(now.io_util);
+            if self.busiest.as_ref().is_none_or(|(most, _)| now.io_util > *most) {
+                self.busiest = Some((now.io_util, disk.clone()));
+            }
             if let Some(rule) = judge(&self.settings.thresholds, disk.is_nvme(), &now, &before) {
                 saturated.push(Saturated { disk: disk.clone(), rule, now, before });
             }
@@ -68,7 +71,12 @@ impl Watch {
 
     /// Utilisation of the busiest disk in the window that ended with the last tick, in percent.
     pub(super) fn highest(&self) -> f64 {
-        self.highest
+        self.busiest.as_ref().map_or(0.0, |(utilisation, _)| *utilisation)
+    }
+
+    /// `None` before any was watched for two windows.
+    pub(super) fn busiest(&self) -> Option<&Disk> {
+        self.busiest.as_ref().map(|(_, disk)| disk)
     }
 
     /// Once: a machine with more disks than the cap stays one.

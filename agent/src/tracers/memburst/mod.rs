@@ -23,14 +23,14 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    budget::{Cost, Grant},
+    budget::{Cost, Grant, Permit},
     cgroup::is_below,
     clock::Moment,
     containers::Filter,
     host::Environment,
     meminfo::{Meminfo, Memory},
     recorder::{Record, RunId},
-    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
+    tracer::{Asked, BoxError, Cause, Context, Cooldown, Demand, OnDemand, Outcome, Support, Tracer},
 };
 
 const MEMINFO: &str = "/proc/meminfo";
@@ -41,6 +41,7 @@ pub struct MemBurst {
 
 impl Tracer for MemBurst {
     const NAME: &'static str = "memburst";
+    const ON_DEMAND: OnDemand = OnDemand::Yes;
     const RESTART: Duration = Duration::from_secs(10);
 
     type Raw = Raw;
@@ -60,7 +61,7 @@ impl Tracer for MemBurst {
         }
     }
 
-    async fn run(self, mut context: Context) -> Result<Outcome, BoxError> {
+    async fn run(self, context: Context) -> Result<Outcome, BoxError> {
         let settings = self.settings;
         let meminfo = Meminfo::open(MEMINFO)?;
         let total = meminfo.read()?.total_bytes;
@@ -69,14 +70,32 @@ impl Tracer for MemBurst {
         let mut past = Past::new(settings.window);
         // By cgroup; the host is the empty one.
         let mut told = Cooldown::<String>::default();
+        let demands = context.demands();
+        let look = |now, memory, cgroup, before| {
+            let (context, settings) = (context.clone(), settings.clone());
+            Look { context, settings, now, memory, cgroup, before }
+        };
+        let mut ticks = context.clone();
         loop {
-            let now = context.tick().await;
+            let now = tokio::select! {
+                now = ticks.tick() => now,
+                demand = demands.next() => {
+                    let cgroup = demand.cgroup.clone().unwrap_or_default();
+                    let look = look(context.clock.now(), meminfo.read()?, cgroup, past.oldest());
+                    context.spawn(look.asked_for(demand));
+                    continue;
+                }
+            };
             let memory = meminfo.read()?;
             let sample = Sample { held: memory.unreclaimable_bytes(), used: memory.used };
             let of_host = host.push(now.boot, sample, memory.total_bytes, &settings.thresholds);
             let mut bursts: Vec<_> = of_host.map(|burst| (String::new(), burst)).into_iter().collect();
             bursts.extend(workloads.iter_mut().flat_map(|workloads| workloads.tick(now.boot)));
             bursts.retain(|(cgroup, _)| context.containers.selects(cgroup, &Filter::default()));
+            if let Some(skipped) = workloads.as_mut().and_then(Watch::newly_skipped) {
+                let most = settings.max_cgroups;
+                context.degraded(format!("{skipped} cgroups or more are not watched: `max_cgroups` is {most}"));
+            }
             let highest = workloads.as_ref().map_or(0.0, Watch::highest);
             context.evaluated(highest.max(share(sample.held, memory.total_bytes)), settings.thresholds.share);
 
@@ -86,9 +105,7 @@ impl Tracer for MemBurst {
                     continue;
                 }
                 told.insert(cgroup.clone(), now, settings.cooldown);
-                let before = past.oldest();
-                let run = Run { context: context.clone(), settings: settings.clone(), now, memory, cgroup, burst };
-                context.spawn(run.tell(before));
+                context.spawn(Run { look: look(now, memory, cgroup, past.oldest()), burst }.tell());
             }
             if past.is_due(now.boot) {
                 let (residents, took) = tokio::task::spawn_blocking(walk).await??;
@@ -100,66 +117,95 @@ impl Tracer for MemBurst {
 
 /// One burst.
 struct Run {
+    look: Look,
+    burst: Burst,
+}
+
+/// What is captured: who holds memory, and by how much that grew.
+struct Look {
     context: Context,
     settings: Settings,
     now: Moment,
     memory: Memory,
     /// Empty for the host.
     cgroup: String,
-    burst: Burst,
+    before: Option<Walk>,
 }
 
 impl Run {
-    async fn tell(self, before: Option<Walk>) -> Result<(), BoxError> {
+    async fn tell(self) -> Result<(), BoxError> {
         let run = RunId::new();
-        let container = match self.cgroup.as_str() {
-            "" => None,
-            cgroup => Some(self.context.containers.resolve(cgroup).await),
-        };
-        let (permit, refused) = match self.context.may_capture(Severity::Warning, self.burst.share_percent).await {
+        let container = self.look.container().await;
+        let (permit, refused) = match self.look.context.may_capture(Severity::Warning, self.burst.share_percent).await {
             // It is short in any case.
             Grant::Full(permit) | Grant::Short(permit, ..) => (Some(permit), None),
             Grant::None(why) => (None, Some(why)),
         };
         self.trigger(run, container.clone(), refused)?;
-        let Some(mut permit) = permit else { return Ok(()) };
-
-        let growth = before.as_ref().map_or(Duration::ZERO, |walk| self.now.boot.saturating_sub(walk.at));
-        let before = before.unwrap_or_default();
-        let (count, cgroup) = (self.settings.processes, self.cgroup.clone());
-        let look = move || {
-            let (residents, took) = walk()?;
-            let concerns = |path: &str| cgroup.is_empty() || path == cgroup || is_below(path, &cgroup);
-            Ok::<_, BoxError>((grown(&before, residents, count, concerns), took))
-        };
-        let (processes, cpu) = tokio::task::spawn_blocking(look).await??;
-        permit.spent(Cost { cpu, bytes: 0 });
-        self.context.record(Record {
-            run,
-            kind: EventKind::Capture,
-            severity: Severity::Warning,
-            summary: capture_summary(&processes),
-            explanation: String::new(),
-            container,
-            observed: self.context.clock.now(),
-            data: Capture { processes, growth_seconds: growth.as_secs_f64().round(), memory: self.memory },
-            attachments: Vec::new(),
-        })?;
-        Ok(())
+        match permit {
+            Some(permit) => self.look.take(run, container, permit, Cause::Rule).await,
+            None => Ok(()),
+        }
     }
 
     fn trigger(&self, run: RunId, container: Option<Container>, refused: Option<String>) -> Result<(), BoxError> {
-        let Self { settings, burst, .. } = self;
+        let Self { look: Look { context, settings, now, memory, .. }, burst } = self;
         let window = settings.window.as_secs_f64();
-        self.context.record(Record {
+        context.record(Record {
             run,
             kind: EventKind::Trigger,
             severity: Severity::Warning,
             summary: summary(burst, container.as_ref().map(|container| container.name.as_str())),
             explanation: explanation(burst, &settings.thresholds),
             container,
-            observed: self.now,
-            data: Trigger::new(burst, &settings.thresholds, window, self.memory, refused),
+            observed: *now,
+            data: Trigger::new(burst, &settings.thresholds, window, *memory, refused),
+            attachments: Vec::new(),
+        })?;
+        Ok(())
+    }
+}
+
+impl Look {
+    async fn asked_for(self, demand: Demand) -> Result<(), BoxError> {
+        let Some(Asked { run, permit, .. }) = demand.begin(&self.context).await else { return Ok(()) };
+        let container = self.container().await;
+        self.take(run, container, permit, Cause::Demand).await
+    }
+
+    async fn container(&self) -> Option<Container> {
+        match self.cgroup.as_str() {
+            "" => None,
+            cgroup => Some(self.context.containers.resolve(cgroup).await),
+        }
+    }
+
+    async fn take(
+        self,
+        run: RunId,
+        container: Option<Container>,
+        mut permit: Permit,
+        cause: Cause,
+    ) -> Result<(), BoxError> {
+        let Self { context, settings, now, memory, cgroup, before } = self;
+        let growth = before.as_ref().map_or(Duration::ZERO, |walk| now.boot.saturating_sub(walk.at));
+        let before = before.unwrap_or_default();
+        let look = move || {
+            let (residents, took) = walk()?;
+            let concerns = |path: &str| cgroup.is_empty() || path == cgroup || is_below(path, &cgroup);
+            Ok::<_, BoxError>((grown(&before, residents, settings.processes, concerns), took))
+        };
+        let (processes, cpu) = tokio::task::spawn_blocking(look).await??;
+        permit.spent(Cost { cpu, bytes: 0 });
+        context.record(Record {
+            run,
+            kind: EventKind::Capture,
+            severity: cause.severity(),
+            summary: capture_summary(&processes, cause),
+            explanation: cause.explanation(),
+            container,
+            observed: context.clock.now(),
+            data: Capture { processes, growth_seconds: growth.as_secs_f64().round(), memory },
             attachments: Vec::new(),
         })?;
         Ok(())

@@ -6,7 +6,11 @@ use super::{
     processes::Holder,
     rule::{Against, Burst, Thresholds},
 };
-use crate::{cgroup::MemoryUse, meminfo::Memory, tracer::round};
+use crate::{
+    cgroup::MemoryUse,
+    meminfo::Memory,
+    tracer::{Cause, round},
+};
 
 /// `data` of a trigger.
 #[derive(Debug, Serialize)]
@@ -103,13 +107,17 @@ pub(super) fn explanation(burst: &Burst, thresholds: &Thresholds) -> String {
     )
 }
 
-pub(super) fn capture_summary(processes: &[Holder]) -> String {
+pub(super) fn capture_summary(processes: &[Holder], cause: Cause) -> String {
+    let what = match cause {
+        Cause::Rule => "memory burst",
+        Cause::Demand => "memory",
+    };
     match processes.first() {
         Some(Holder { name, pid, growth_bytes, rss_bytes, .. }) => {
             let grown = bytes(u64::try_from(*growth_bytes).unwrap_or(0));
-            format!("memory burst: {name} ({pid}) grew by {grown} to {}", bytes(*rss_bytes))
+            format!("{what}: {name} ({pid}) grew by {grown} to {}", bytes(*rss_bytes))
         }
-        None => "memory burst: no process of it is left".into(),
+        None => format!("{what}: no process of it is left"),
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Watch {
     total: u64,
     /// The highest share of a capacity at the last tick, in percent.
     highest: f64,
+    told_skipped: bool,
 }
 
 struct Watched {
@@ -51,7 +52,16 @@ impl Watch {
     ) -> Option<Self> {
         let (version, root) = environment.hierarchies.memory_tree()?;
         let workloads = Workloads::new(root, settings.max_cgroups, containers);
-        Some(Self { settings, version, root: root.into(), workloads, watched: HashMap::new(), total, highest: 0.0 })
+        Some(Self {
+            settings,
+            version,
+            root: root.into(),
+            workloads,
+            watched: HashMap::new(),
+            total,
+            highest: 0.0,
+            told_skipped: false,
+        })
     }
 
     /// Samples what is due. The cgroups that burst now, by path.
@@ -85,6 +95,12 @@ impl Watch {
             true
         });
         bursts
+    }
+
+    /// Once, how many cgroups found no room, if any did: a machine with more than the cap stays one.
+    pub(super) fn newly_skipped(&mut self) -> Option<u64> {
+        let skipped = self.workloads.skipped();
+        (skipped > 0 && !std::mem::replace(&mut self.told_skipped, skipped > 0)).then_some(skipped)
     }
 
     pub(super) fn highest(&self) -> f64 {

@@ -22,13 +22,14 @@ use crate::{
     host::Environment,
     meminfo::Meminfo,
     recorder::{Record, RunId},
-    tracer::{BoxError, Context, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, OnDemand, Outcome, Support, Tracer},
 };
 
 pub struct Oom;
 
 impl Tracer for Oom {
     const NAME: &'static str = "oom";
+    const ON_DEMAND: OnDemand = OnDemand::No("a kill is over when it is known, and there is nothing to see before");
     const RESTART: Duration = Duration::from_secs(10);
 
     type Raw = Raw;

@@ -112,7 +112,7 @@ impl Run {
         capture: bool,
         reduced: Option<String>,
     ) -> Result<(), BoxError> {
-        let mut interferers = self.interferers(&self.waiting.reading.time).await;
+        let mut interferers = interferers(&self.waiting.reading.time, &self.settings, &self.context).await;
         if let Some(root) = owners::tree(&self.context.environment)
             && let Some(first) = interferers.first_mut().filter(|first| first.is_host())
         {
@@ -136,7 +136,7 @@ impl Run {
         let container = self.context.containers.known(&self.waiting.owner);
         let mut sum = Time::default();
         after.iter().for_each(|(_, time)| sum += time);
-        let interferers = self.interferers(&sum).await;
+        let interferers = interferers(&sum, &self.settings, &self.context).await;
         let data = Capture::new(&self.waiting, self.observed.boot, length, &after, &sum, interferers);
         self.context.record(Record {
             run,
@@ -151,14 +151,14 @@ impl Run {
         })?;
         Ok(())
     }
+}
 
-    /// By name, with what the runtimes say of them.
-    async fn interferers(&self, time: &Time) -> Vec<Interferer> {
-        let mut list = Vec::new();
-        for (owner, held, share) in time.interferers().into_iter().take(self.settings.max_interferers) {
-            let container = self.context.containers.resolve(&owner).await;
-            list.push(Interferer::new(container, held, share));
-        }
-        list
+/// Whom it waited for, by name, with what the runtimes say of them.
+pub(super) async fn interferers(time: &Time, settings: &Settings, context: &Context) -> Vec<Interferer> {
+    let mut list = Vec::new();
+    for (owner, held, share) in time.interferers().into_iter().take(settings.max_interferers) {
+        let container = context.containers.resolve(&owner).await;
+        list.push(Interferer::new(container, held, share));
     }
+    list
 }

@@ -5,6 +5,7 @@
 //! what a container waited in the last seconds is judged each second against its own [history]. A trigger names whom it
 //! waited for; the seconds after it are told in a capture. Without BPF there is no tracer.
 
+mod asked;
 mod capture;
 mod history;
 mod owners;
@@ -23,10 +24,10 @@ use galen_proto::v1::{LossReason, SuppressionReason};
 
 pub use settings::{ByLevel, Invalid, Raw, Settings};
 
-use self::{capture::Captures, sign::Sign, watch::Watch};
+use self::{asked::Counts, capture::Captures, sign::Sign, watch::Watch};
 use crate::{
     host::Environment,
-    tracer::{BoxError, Context, Cooldown, Outcome, Support, Tracer},
+    tracer::{BoxError, Context, Cooldown, OnDemand, Outcome, Support, Tracer},
 };
 
 pub struct WaitRate {
@@ -35,6 +36,7 @@ pub struct WaitRate {
 
 impl Tracer for WaitRate {
     const NAME: &'static str = "waitrate";
+    const ON_DEMAND: OnDemand = OnDemand::Yes;
     const RESTART: Duration = Duration::from_secs(20);
 
     type Raw = Raw;
@@ -70,13 +72,24 @@ impl Tracer for WaitRate {
         }
         let mut watch = Watch::new(self.settings.clone(), &context, programs, sign);
         let mut captures = Captures::default();
+        let mut counts = Counts::default();
         let mut left_alone = Cooldown::default();
+        let demands = context.demands();
         loop {
-            let now = context.tick().await;
-            let tick = watch.tick(now, captures.are_running())?;
+            let now = tokio::select! {
+                now = context.tick() => now,
+                demand = demands.next() => {
+                    counts.begin(demand, &self.settings, &context);
+                    continue;
+                }
+            };
+            let tick = watch.tick(now, captures.are_running() || counts.are_running())?;
             context.count_loss(LossReason::MapFull, tick.lost);
             context.evaluated(tick.highest, self.settings.thresholds.least_rate);
             captures.follow(now.boot, &tick.times);
+            if tick.counted {
+                counts.follow(now.boot, &tick.times);
+            }
             for waiting in tick.waiting {
                 if left_alone.contains(&waiting.owner, now) {
                     context.suppressed(SuppressionReason::Cooldown);

@@ -59,6 +59,31 @@ pub(super) struct Capture {
     after: Vec<Second>,
 }
 
+/// `data` of a capture that was asked for.
+#[derive(Debug, Serialize)]
+pub(super) struct Counted {
+    /// Those that waited most first.
+    pub workloads: Vec<Waiter>,
+    /// Workloads that waited and are not among them.
+    pub more_workloads: usize,
+    /// Time in which waiting was counted.
+    pub duration_seconds: f64,
+    /// Whether the agent was stopped before the capture was complete.
+    pub cut_short: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short_capture_because: Option<String>,
+}
+
+/// One that waited, and for whom.
+#[derive(Debug, Serialize)]
+pub(super) struct Waiter {
+    name: String,
+    cgroup: String,
+    #[serde(flatten)]
+    split: Split,
+    interferer_list: Vec<Interferer>,
+}
+
 /// Where the time of the tasks went. Percentages are of all of it, running and waiting.
 #[derive(Debug, Serialize)]
 struct Split {
@@ -150,6 +175,29 @@ impl Capture {
             before: waiting.before.iter().map(row).collect(),
             after: after.iter().map(row).collect(),
         }
+    }
+}
+
+impl Waiter {
+    pub(super) fn new(container: Container, time: &Time, interferer_list: Vec<Interferer>) -> Self {
+        let name = if container.cgroup == "/" { "host".into() } else { container.name };
+        Self { name, cgroup: container.cgroup, split: Split::new(time), interferer_list }
+    }
+}
+
+impl Counted {
+    /// Who waited most, and for whom.
+    pub(super) fn summary(&self) -> String {
+        let Some(first) = self.workloads.first() else {
+            return format!("no workload waited for a CPU in {:.0} s", self.duration_seconds);
+        };
+        let Split { external_percent, throttled_percent, internal_percent, .. } = first.split;
+        let held = first.interferer_list.first();
+        let held = held.map(|held| format!(", {:.0}% of it by {}", held.share_percent, held.name)).unwrap_or_default();
+        format!(
+            "in {:.0} s {} waited most: {external_percent:.0}% for others{held}, {throttled_percent:.0}% throttled, {internal_percent:.0}% for itself",
+            self.duration_seconds, first.name
+        )
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Waiting {
 /// What a tick showed.
 #[derive(Default)]
 pub(super) struct Tick {
+    /// Whether waiting was counted since the last tick.
+    pub counted: bool,
     /// The highest rate of all that are judged, in percent.
     pub highest: f64,
     /// What could not be counted since the last tick.
@@ -119,7 +121,7 @@ impl Watch {
             self.programs.detach()?;
         }
         let times = self.tally.take(counters, |cgroup| owners.of(cgroup));
-        let mut tick = Tick { times, ..Tick::default() };
+        let mut tick = Tick { counted: true, times, ..Tick::default() };
         for (owner, time) in &tick.times {
             if !owners.is_workload(owner) || !self.containers.selects(owner, &self.settings.filter) {
                 continue;
