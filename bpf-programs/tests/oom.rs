@@ -1,95 +1,48 @@
 //! A real OOM kill in a memory cgroup, seen by the program. It needs root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says when it is skipped")]
 
+mod support;
+
 use std::{
-    fs,
-    os::unix::{fs::MetadataExt, process::ExitStatusExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    os::unix::process::ExitStatusExt,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use galen_bpf::{
-    Kernel, Support,
+    Support,
     oom::{Hook, Record, Watch},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use support::{Cgroup, Process, kernel};
 
 const LIMIT_KB: u64 = 64 << 10;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A memory cgroup with a limit, removed at the end.
-struct Limited {
-    path: PathBuf,
-    unified: bool,
-}
+/// A memory cgroup with a limit.
+struct Limited(Cgroup);
 
 impl Limited {
     /// `None`, having said so, where there is no memory controller.
     fn create() -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = |kind: &str, option: &str| {
-            mounts.lines().find_map(|line| {
-                let fields: Vec<_> = line.split(' ').collect();
-                let fits = fields[2] == kind && (option.is_empty() || fields[3].split(',').any(|has| has == option));
-                fits.then(|| PathBuf::from(fields[1]))
-            })
-        };
-        let (root, unified) = match (mount("cgroup", "memory"), mount("cgroup2", "")) {
-            (Some(root), _) => (root, false),
-            (None, Some(root)) => (root, true),
-            (None, None) => {
-                galen_scratch::skip("there is no memory controller here");
-                return None;
-            }
-        };
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = root.join(format!("galen-test-{}-{number}", std::process::id()));
-        if unified {
-            let _ = fs::write(root.join("cgroup.subtree_control"), "+memory");
-        }
-        fs::create_dir(&path).unwrap_or_else(|error| panic!("cannot create {} (root?): {error}", path.display()));
-        let limited = Self { path, unified };
-        let limit = if unified { "memory.max" } else { "memory.limit_in_bytes" };
-        fs::write(limited.path.join(limit), (LIMIT_KB << 10).to_string()).unwrap();
+        let cgroup = Cgroup::with("memory")?;
+        cgroup.set(
+            if cgroup.is_unified() { "memory.max" } else { "memory.limit_in_bytes" },
+            &(LIMIT_KB << 10).to_string(),
+        );
         // Where there is swap, it would only take longer.
-        let _ = fs::write(limited.path.join(if unified { "memory.swap.max" } else { "memory.swappiness" }), "0");
-        Some(limited)
+        cgroup.set(if cgroup.is_unified() { "memory.swap.max" } else { "memory.swappiness" }, "0");
+        Some(Self(cgroup))
     }
 
     fn id(&self) -> u64 {
-        fs::metadata(&self.path).unwrap().ino()
+        self.0.id()
     }
 
     /// A process that allocates until it is killed.
-    fn hog(&self) -> Hog {
-        let script = format!("echo $$ > {}/cgroup.procs && exec tail /dev/zero", self.path.display());
-        Hog(Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+    fn hog(&self) -> Process {
+        self.0.start("exec tail /dev/zero")
     }
-}
-
-impl Drop for Limited {
-    fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-    }
-}
-
-struct Hog(Child);
-
-impl Drop for Hog {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn kernel() -> Kernel {
-    Kernel::open().unwrap_or_else(|error| panic!("{}", error.reason()))
 }
 
 fn watch() -> Watch {
@@ -167,7 +120,7 @@ fn victim_is_recorded(mut watch: Watch) {
 
     let record = kill_of(&mut watch, pid);
     assert!((before..boot_nanoseconds()).contains(&record.time), "{record:?}");
-    assert_eq!(record.unified, cgroup.unified);
+    assert_eq!(record.unified, cgroup.0.is_unified());
     assert_eq!(record.trigger.memcg, cgroup.id());
     assert_eq!(record.trigger.pid, pid);
     assert_eq!(record.trigger.comm.text(), "tail");

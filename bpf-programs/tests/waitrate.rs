@@ -1,22 +1,16 @@
 //! Real waiting in real cgroups on one CPU, counted by the programs, against what the kernel itself tells. It needs root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says when it is skipped")]
 
+mod support;
+
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use galen_bpf::{
-    Kernel,
-    waitrate::{Cell, Hook, Pair, Watch},
-};
+use galen_bpf::waitrate::{Cell, Hook, Pair, Watch};
+use support::{Cgroup, Process, kernel};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Of counting, unless a test says otherwise.
@@ -24,54 +18,26 @@ const ENOUGH: Duration = Duration::from_secs(2);
 /// Of which the kernel lets the limited use this much in each of its periods.
 const QUOTA_PERCENT: u64 = 20;
 
-/// A cgroup of the `cpu` controller whose tasks have precedence over what else the machine does, removed at the end.
-struct Group {
-    path: PathBuf,
-    unified: bool,
-}
+/// A cgroup of the `cpu` controller whose tasks have precedence over what else the machine does.
+struct Group(Cgroup);
 
 impl Group {
     fn create() -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = |kind: &str, option: &str| {
-            mounts.lines().find_map(|line| {
-                let fields: Vec<_> = line.split(' ').collect();
-                let fits = fields[2] == kind && (option.is_empty() || fields[3].split(',').any(|has| has == option));
-                fits.then(|| PathBuf::from(fields[1]))
-            })
-        };
-        let (root, unified) = match (mount("cgroup", "cpu"), mount("cgroup2", "")) {
-            (Some(root), _) => (root, false),
-            (None, Some(root)) => (root, true),
-            (None, None) => {
-                galen_scratch::skip("there is no cpu controller here");
-                return None;
-            }
-        };
-        if unified {
-            let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
-        }
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = root.join(format!("galen-test-waits-{}-{number}", std::process::id()));
-        fs::create_dir(&path).unwrap_or_else(|error| panic!("cannot create {} (root?): {error}", path.display()));
-        let group = Self { path, unified };
-        let (weight, most) = if unified { ("cpu.weight", "10000") } else { ("cpu.shares", "262144") };
-        fs::write(group.path.join(weight), most).unwrap();
-        Some(group)
+        let cgroup = Cgroup::with("cpu")?;
+        let (weight, most) = if cgroup.is_unified() { ("cpu.weight", "10000") } else { ("cpu.shares", "262144") };
+        cgroup.set(weight, most);
+        Some(Self(cgroup))
     }
 
     fn id(&self) -> u64 {
-        fs::metadata(&self.path).unwrap().ino()
+        self.0.id()
     }
 
     /// Processes that spin on the first CPU.
-    fn spin(&self, processes: usize) -> Vec<Spinning> {
-        let script = format!("echo $$ > {}/cgroup.procs && while :; do :; done", self.path.display());
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0", "sh", "-c", &script]).stdin(Stdio::null());
-        let spinning: Vec<_> = (0..processes).map(|_| Spinning(command.spawn().unwrap())).collect();
-        let members = || fs::read_to_string(self.path.join("cgroup.procs")).unwrap().lines().count();
+    fn spin(&self, processes: usize) -> Vec<Process> {
+        let spin = "exec taskset -c 0 sh -c 'while :; do :; done'";
+        let spinning: Vec<_> = (0..processes).map(|_| self.0.start(spin)).collect();
+        let members = || self.read("cgroup.procs").lines().count();
         until("the processes are in the cgroup", || members() >= processes);
         spinning
     }
@@ -79,39 +45,24 @@ impl Group {
     fn limit(&self, percent: Option<u64>) {
         let period = 100_000;
         let quota = percent.map(|percent| (period * percent / 100).to_string());
-        if self.unified {
-            fs::write(self.path.join("cpu.max"), quota.unwrap_or("max".into())).unwrap();
-        } else {
-            fs::write(self.path.join("cpu.cfs_quota_us"), quota.unwrap_or("-1".into())).unwrap();
+        match self.0.is_unified() {
+            true => self.0.set("cpu.max", &quota.unwrap_or("max".into())),
+            false => self.0.set("cpu.cfs_quota_us", &quota.unwrap_or("-1".into())),
         }
     }
 
     /// What the kernel says that it was kept from running by its quota.
     fn throttled(&self) -> Duration {
-        let text = fs::read_to_string(self.path.join("cpu.stat")).unwrap();
+        let text = self.read("cpu.stat");
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-        match self.unified {
+        match self.0.is_unified() {
             true => Duration::from_micros(value("throttled_usec ").unwrap()),
             false => Duration::from_nanos(value("throttled_time ").unwrap()),
         }
     }
-}
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir(&self.path).is_err() && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-    }
-}
-
-struct Spinning(Child);
-
-impl Drop for Spinning {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.0.directory().join(file)).unwrap()
     }
 }
 
@@ -124,8 +75,7 @@ fn groups<const N: usize>() -> Option<([Group; N], MutexGuard<'static, ()>)> {
 }
 
 fn watch(hook: Hook) -> Watch {
-    let kernel = Kernel::open().unwrap_or_else(|error| panic!("{}", error.reason()));
-    let watch = Watch::load_by(&kernel, &[hook]).unwrap_or_else(|error| panic!("{error:?}"));
+    let watch = Watch::load_by(&kernel(), &[hook]).unwrap_or_else(|error| panic!("{error:?}"));
     assert_eq!(watch.hook(), hook);
     watch
 }

@@ -91,14 +91,30 @@ impl Drop for Mount {
     }
 }
 
-/// A cgroup in the hierarchy that accounts block IO, and in that of memory.
+/// A cgroup of some controllers, removed at the end.
 pub(crate) struct Cgroup {
+    /// One for each hierarchy.
     directories: Vec<PathBuf>,
-    hierarchy: Hierarchy,
+    unified: bool,
 }
 
 impl Cgroup {
+    /// In the hierarchy that accounts block IO, and in that of memory.
     pub(crate) fn create() -> Self {
+        Self::of(&["blkio", "memory"], "+io +memory").unwrap()
+    }
+
+    /// In the hierarchy of one controller; `None`, having said so, where there is none.
+    pub(crate) fn with(controller: &str) -> Option<Self> {
+        let made = Self::of(&[controller], &format!("+{controller}"));
+        if made.is_none() {
+            galen_scratch::skip(&format!("there is no {controller} controller here"));
+        }
+        made
+    }
+
+    /// Those of version 1 that there are, if the first is; else in version 2, with what is `handed_down`.
+    fn of(controllers: &[&str], handed_down: &str) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let mount = |kind: &str, option: &str| {
             mounts.lines().find_map(|line| {
@@ -107,31 +123,48 @@ impl Cgroup {
                 fits.then(|| PathBuf::from(fields[1]))
             })
         };
-        let (roots, hierarchy) = match mount("cgroup", "blkio") {
-            Some(root) => (vec![Some(root), mount("cgroup", "memory")], Hierarchy::Blkio),
-            None => (vec![mount("cgroup2", "")], Hierarchy::Unified),
+        let unified = mount("cgroup", controllers.first()?).is_none();
+        let roots = match unified {
+            true => vec![mount("cgroup2", "")?],
+            false => controllers.iter().filter_map(|name| mount("cgroup", name)).collect(),
         };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("galen-test-{}-{number}", std::process::id());
-        let directories: Vec<_> = roots.into_iter().flatten().map(|root: PathBuf| root.join(&name)).collect();
+        let directories: Vec<_> = roots.into_iter().map(|root| root.join(&name)).collect();
         for directory in &directories {
-            if hierarchy == Hierarchy::Unified {
-                let _ = fs::write(directory.with_file_name("cgroup.subtree_control"), "+io +memory");
+            if unified {
+                let _ = fs::write(directory.with_file_name("cgroup.subtree_control"), handed_down);
             }
             fs::create_dir(directory).unwrap_or_else(|error| panic!("{} (root?): {error}", directory.display()));
         }
-        Self { directories, hierarchy }
+        Some(Self { directories, unified })
+    }
+
+    pub(crate) fn is_unified(&self) -> bool {
+        self.unified
+    }
+
+    /// In the hierarchy of its first controller.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directories[0]
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        fs::metadata(self.directory()).unwrap().ino()
     }
 
     pub(crate) fn owner(&self) -> Owner {
-        Owner { hierarchy: self.hierarchy, cgroup: fs::metadata(&self.directories[0]).unwrap().ino() }
+        Owner { hierarchy: self.hierarchy_or(Hierarchy::Blkio), cgroup: self.id() }
     }
 
     /// The same in the hierarchy of memory.
     pub(crate) fn memory_owner(&self) -> Owner {
         let last = self.directories.last().unwrap();
-        let hierarchy = if self.hierarchy == Hierarchy::Unified { Hierarchy::Unified } else { Hierarchy::Memory };
-        Owner { hierarchy, cgroup: fs::metadata(last).unwrap().ino() }
+        Owner { hierarchy: self.hierarchy_or(Hierarchy::Memory), cgroup: fs::metadata(last).unwrap().ino() }
+    }
+
+    fn hierarchy_or(&self, of_version_1: Hierarchy) -> Hierarchy {
+        if self.unified { Hierarchy::Unified } else { of_version_1 }
     }
 
     /// Below the root of its hierarchy.
