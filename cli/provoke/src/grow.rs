@@ -1,7 +1,7 @@
 //! Memory that grows and is held: anonymous, shared, or the page cache of a file.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::PathBuf,
     thread,
@@ -18,8 +18,11 @@ const STEP: usize = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct Grow {
-    #[arg(long)]
-    bytes: Size,
+    #[arg(long, required_unless_present = "percent_of_used")]
+    bytes: Option<Size>,
+    /// Instead of bytes, so much more than the machine holds of such memory already.
+    #[arg(long, conflicts_with = "bytes")]
+    percent_of_used: Option<u8>,
     /// Spread over this time; none: as fast as it goes.
     #[arg(long, default_value_t = 0.0)]
     over_seconds: f64,
@@ -40,7 +43,11 @@ enum Kind {
 impl Grow {
     pub(crate) fn run(self, lasts: Duration) -> Result<(), Error> {
         let start = Instant::now();
-        let steps = self.bytes.0.div_ceil(STEP as u64);
+        let bytes = match (self.percent_of_used, self.bytes) {
+            (Some(percent), _) => used()? / 100 * u64::from(percent),
+            (None, bytes) => bytes.map_or(0, |bytes| bytes.0),
+        };
+        let steps = bytes.div_ceil(STEP as u64);
         let pause = Duration::from_secs_f64(self.over_seconds / steps.max(1) as f64);
         let mut held = Vec::new();
         let mut file = match self.kind {
@@ -60,4 +67,14 @@ impl Grow {
         std::hint::black_box(&held);
         Ok(())
     }
+}
+
+/// Anonymous and shared memory of the machine, in bytes.
+fn used() -> Result<u64, Error> {
+    let text = fs::read_to_string("/proc/meminfo").to(|| "read /proc/meminfo".into())?;
+    let kilobytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    Ok((kilobytes("Active(anon):") + kilobytes("Inactive(anon):")) << 10)
 }

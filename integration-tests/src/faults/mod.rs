@@ -33,6 +33,9 @@ pub struct Case {
     /// Whether it concerns the whole machine, so that no other case may run beside it.
     #[serde(default)]
     pub alone: bool,
+    /// Skipped, and said so, unless so much of the machine's memory is available.
+    #[serde(default)]
+    pub needs_available_percent: u8,
     /// Settings of the agent that differ from the runner's, as for `--set`: the case gets an agent of its own.
     #[serde(default)]
     pub settings: Vec<String>,
@@ -115,6 +118,21 @@ pub struct Truth {
     pub load: usize,
     /// Who must be ranked first.
     pub culprit: Option<Culprit>,
+}
+
+impl Case {
+    /// Why it cannot happen here.
+    fn impossible(&self) -> Option<String> {
+        let Self { name, needs_available_percent: needed, .. } = self;
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kilobytes = |key: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+        };
+        let available = kilobytes("MemAvailable:") * 100 / kilobytes("MemTotal:").max(1);
+        (available < u64::from(*needed))
+            .then(|| format!("{name}: {available} % of the memory are available, {needed} % are needed"))
+    }
 }
 
 impl Truth {

@@ -91,7 +91,9 @@ impl Runner {
 /// # Errors
 /// What could not be started or asked. A case that went wrong is no error: its score says so.
 pub async fn run(cases: Vec<Case>, dir: &Path, mut done: impl FnMut(&Score)) -> Result<Vec<Score>> {
-    let (own, shared): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| !case.settings.is_empty());
+    let possible = |case: &Case| case.impossible().inspect(|why| galen_scratch::skip(why)).is_none();
+    let (own, shared): (Vec<_>, Vec<_>) =
+        cases.into_iter().filter(possible).partition(|case| !case.settings.is_empty());
     let (alone, together): (Vec<_>, Vec<_>) = shared.into_iter().partition(|case| case.alone);
     let mut scores = Vec::new();
     if !alone.is_empty() || !together.is_empty() {
