@@ -17,11 +17,12 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/galen/kernels
 limit=900
 
 # What is run, as program and parts of names of its tests. Left out is what compares times with the wall clock, which an
-# emulated machine does not keep, what needs a compiler or a container runtime, and what 6.1 does not tell.
+# emulated machine does not keep, what needs a container runtime, and CPU profiles, which 5.10 refuses.
 runs="
+tasks
 oom
 waitrate throttled
-block_io disks_that_are_not does_not_tell
+block_io
 file_io
 io_stall
 node memburst::a_workload oom::
@@ -29,6 +30,10 @@ node memburst::a_workload oom::
 # Modules of the kernel and commands of this machine that the tests need, in the order of loading.
 modules=(crc16 crc32c_generic libcrc32c mbcache jbd2 ext4 nvme-core nvme loop)
 commands=(mkfs.ext4 losetup mount umount fsfreeze dd tail head sync)
+
+# What each guest said is kept here.
+logs=${CARGO_TARGET_DIR:-target}/kernels
+mkdir -p "$logs"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -47,12 +52,20 @@ kernel_of() {
   local package
   package=$(apt-cache "${options[@]}" depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
   [[ -n $package ]] || return 1
-  if [[ ! -e $cache/$suite/$package/boot ]]; then
-    (cd "$cache/$suite/download" && apt-get "${options[@]}" download "$package" >&2)
-    dpkg-deb -x "$cache/$suite/download/$package"_*.deb "$cache/$suite/$package"
+  local folder=$cache/$suite/$package
+  if [[ ! -e $folder/complete ]]; then
+    # From 7.2 the kernel and its modules are packages of their own.
+    local parts
+    parts=$(apt-cache "${options[@]}" depends "$package" | sed -n 's/^ *Depends: \(linux-\(binary\|modules\)-.*\)/\1/p')
+    # shellcheck disable=SC2086 # Names of packages have no blanks.
+    (cd "$cache/$suite/download" && apt-get "${options[@]}" download "$package" $parts >&2) || return 1
+    for part in "$cache/$suite/download"/*.deb; do
+      dpkg-deb -x "$part" "$folder"
+    done
     rm -rf "$cache/$suite/download"
+    touch "$folder/complete"
   fi
-  ls "$cache/$suite/$package"/boot/vmlinuz-*
+  find "$folder" -name "vmlinuz*" -type f -print -quit
 }
 
 libraries_of() {
@@ -102,6 +115,10 @@ for command in "${commands[@]}"; do
   cp -L "$(command -v "$command")" "$root/bin/$command"
   libraries_of "$root/bin/$command"
 done
+# What tests compile is compiled here, as the guest has no compiler: its `cc` hands it out.
+mkdir -p "$root/compiled"
+cc -O1 -pthread -o "$root/compiled/blocked" bpf-programs/tests/support/blocked.c
+cp scripts/kernels/cc "$root/bin/cc"
 sed '/^$/d' <<<"$runs" >"$root/tests/list"
 echo "$(realpath "${CARGO_TARGET_DIR:-target}")/tmp" >"$root/tests/scratch"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1 >"$work/initramfs")
@@ -114,7 +131,7 @@ for suite in "${suites[@]}"; do
   fi
   cat "$work/initramfs" <(modules_of "$image") >"$work/initramfs-$suite"
   for version in 1 2; do
-    log=$work/$suite-$version.log
+    log=$logs/$suite-$version.log
     truncate -s 0 "$work/disk" && truncate -s 1G "$work/disk"
     timeout "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -net none -smp 2 -m 2048 \
       -drive "file=$work/disk,if=none,id=disk,format=raw" -device nvme,drive=disk,serial=galen \

@@ -74,20 +74,45 @@ static __always_inline __u32 direction_of(struct request *rq)
 	return BLOCK_IO_WRITE;
 }
 
+/* The first page of the folio that a page is of. */
+static __always_inline struct folio *folio_of(struct page *page)
+{
+	struct page___newer *newer = (void *)page;
+	unsigned long info;
+
+	if (bpf_core_field_exists(page->compound_head))
+		info = BPF_CORE_READ(page, compound_head);
+	else if (bpf_core_field_exists(newer->compound_info))
+		info = BPF_CORE_READ(newer, compound_info);
+	else
+		return NULL;
+	if (!(info & 1))
+		return (struct folio *)page;
+	/* Either the address or a mask that gives it; no page is described in the topmost 4 GB, where the masks are. */
+	return (struct folio *)(info < -(1ul << 32) ? info - 1 : info & (unsigned long)page);
+}
+
 /* The memory cgroup that the first page of a request is charged to. */
 static __always_inline struct cgroup *page_owner(struct bio *bio)
 {
 	struct page *page = BPF_CORE_READ(bio, bi_io_vec, bv_page);
-	unsigned long head, data;
+	struct mem_cgroup *memory;
+	struct folio *folio;
+	unsigned long data;
 
 	if (!page || !bpf_core_field_exists(((struct folio *)0)->memcg_data))
 		return NULL;
-	head = BPF_CORE_READ(page, compound_head);
-	if (head & 1)
-		page = (struct page *)(head - 1);
-	data = BPF_CORE_READ((struct folio *)page, memcg_data);
+	folio = folio_of(page);
+	if (!folio)
+		return NULL;
+	data = BPF_CORE_READ(folio, memcg_data);
 	/* The low bits say that it is something else than a memory cgroup. */
-	return data & 3 ? NULL : BPF_CORE_READ((struct mem_cgroup *)data, css.cgroup);
+	if (!data || data & 3)
+		return NULL;
+	memory = (struct mem_cgroup *)data;
+	if (bpf_core_field_exists(((struct mem_cgroup_per_node *)0)->objcg))
+		memory = BPF_CORE_READ((struct obj_cgroup *)data, memcg);
+	return BPF_CORE_READ(memory, css.cgroup);
 }
 
 static __always_inline void find_owner(struct owner *owner, struct request *rq, struct task_struct *task)

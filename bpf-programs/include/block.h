@@ -28,8 +28,22 @@ struct mem_cgroup {
 	struct cgroup_subsys_state css;
 };
 
+struct obj_cgroup {
+	struct mem_cgroup *memcg;
+};
+
+/* In 7.2; up to 6.18 there was one for all nodes. */
+struct mem_cgroup_per_node {
+	struct obj_cgroup *objcg;
+};
+
 struct page {
 	unsigned long compound_head;
+};
+
+/* In 7.2. */
+struct page___newer {
+	unsigned long compound_info;
 };
 
 struct folio {

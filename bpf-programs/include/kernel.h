@@ -110,8 +110,10 @@ struct sched_info {
 
 struct task_group {
 	struct cgroup_subsys_state css;
-	/* One for each CPU. */
+	/* One for each CPU, see queues.h. */
 	struct cfs_rq **cfs_rq;
+	/* Not in 7.2 any more. */
+	struct sched_entity **se;
 };
 
 struct task_struct {

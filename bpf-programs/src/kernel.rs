@@ -12,7 +12,7 @@ use aya::{
 };
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::{Support, release_free_memory};
+use crate::{Support, release_free_memory, symbol::address_of};
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
@@ -173,6 +173,11 @@ impl Kernel {
     /// It cannot be read.
     pub fn btf(&self) -> Result<Btf, Error> {
         Btf::from_sys_fs().map_err(Error::BadBtf)
+    }
+
+    /// Where the kernel has the offsets of its CPUs' own data, for `queues.h`; 0 where it does not tell.
+    pub(crate) fn per_cpu_offsets(&self) -> u64 {
+        address_of("__per_cpu_offset").unwrap_or(0)
     }
 }
 

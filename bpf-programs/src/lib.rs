@@ -23,6 +23,7 @@ mod kernel;
 mod object;
 mod owner;
 mod support;
+mod symbol;
 
 pub use bytes::{BadRecord, Comm};
 pub use heap::{keep_heap_small, release_free_memory};

@@ -7,7 +7,7 @@
  * task, and the iteration goes on only as far as its reader reads: one that reads the head alone stops it there. So the
  * question whether anybody waits at all costs the same on a machine with ten tasks and with a hundred thousand.
  */
-#include "../include/kernel.h"
+#include "../include/queues.h"
 #include "tasks.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -45,10 +45,9 @@ struct {
 
 static __always_inline struct rq *queue_of(struct task_struct *task, __u32 cpu)
 {
-	struct cfs_rq **all = BPF_CORE_READ(task, sched_task_group, cfs_rq), *one = NULL;
+	struct cfs_rq *queue = queue_on(BPF_CORE_READ(task, sched_task_group), cpu);
 
-	bpf_probe_read_kernel(&one, sizeof(one), all + cpu);
-	return BPF_CORE_READ(one, rq);
+	return queue ? BPF_CORE_READ(queue, rq) : NULL;
 }
 
 /*
@@ -64,6 +63,8 @@ static __always_inline void count(struct task_struct *task, struct tasks_head *h
 	for (__u32 cpu = 0; cpu < MAX_CPUS && cpu < cpus; cpu++) {
 		struct rq *queue = queue_of(task, cpu);
 
+		if (!queue)
+			return;
 		if (bpf_core_field_size(queue->nr_uninterruptible) == sizeof(__u64)) {
 			struct rq___6_16 *wide = (void *)queue;
 

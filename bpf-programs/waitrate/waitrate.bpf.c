@@ -18,7 +18,7 @@
  */
 #include <stdbool.h>
 
-#include "../include/kernel.h"
+#include "../include/queues.h"
 #include "waitrate.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -401,7 +401,7 @@ static __always_inline int migrated(bool direct, struct task_struct *task, __u32
 {
 	__u32 pid = READ(direct, task, pid);
 	struct wait *wait = place_of(pid);
-	struct cfs_rq *queue, **queues;
+	struct cfs_rq *queue;
 	struct waitrate_cell *cell;
 	struct cpu *cpu;
 	__u32 from, slot;
@@ -418,12 +418,14 @@ static __always_inline int migrated(bool direct, struct task_struct *task, __u32
 	if (!cpu || !cell)
 		return 0;
 	settle(false, wait, cpu, cell, now, throttled_time(direct, queue), slot);
+	queue = queue_on(BPF_CORE_READ(task, sched_task_group), to);
+	if (!queue) {
+		wait->tag = 0;
+		return 0;
+	}
 	wait->since = now;
-	wait->throttled = 0;
+	wait->throttled = throttled_time(false, queue);
 	wait->external_cpu = UNKNOWN;
-	queues = BPF_CORE_READ(task, sched_task_group, cfs_rq);
-	if (!bpf_probe_read_kernel(&queue, sizeof(queue), queues + to))
-		wait->throttled = throttled_time(false, queue);
 	return 0;
 }
 

@@ -33,8 +33,9 @@ impl Tasks {
     /// The kernel has no task iterators (they came with 5.8, stacks of tasks with 5.9) or refuses the programs.
     pub fn load(kernel: &Kernel) -> Result<Self, Error> {
         let cpus = aya::util::nr_cpus().map_or(1, |cpus| u32::try_from(cpus).unwrap_or(u32::MAX));
+        let offsets = kernel.per_cpu_offsets();
         let mut object = kernel.load(PROGRAM, OBJECT, |loader| {
-            loader.override_global("cpus", &cpus, true);
+            loader.override_global("cpus", &cpus, true).override_global("per_cpu_offsets", &offsets, true);
         })?;
         let btf = kernel.btf()?;
         for name in ["blocked", "everyone"] {

@@ -70,7 +70,9 @@ impl Watch {
     /// None of the hooks took the programs; the error is that of the first.
     pub fn load_by(kernel: &Kernel, hooks: &[Hook]) -> Result<Self, Error> {
         let cpus = aya::util::nr_cpus().unwrap_or(1);
+        let offsets = kernel.per_cpu_offsets();
         let mut object = kernel.load(PROGRAM, OBJECT, |loader| {
+            loader.override_global("per_cpu_offsets", &offsets, true);
             loader.map_max_entries("cpus", u32::try_from(cpus).unwrap_or(u32::MAX));
         })?;
         let hook = load(&mut object, &kernel.btf()?, hooks)?;
