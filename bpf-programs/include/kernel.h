@@ -123,7 +123,8 @@ struct task_struct {
 	unsigned int flags;
 	struct task_struct *group_leader;
 	unsigned int __state;
-	int on_cpu;
+	/* A byte in 7.2: what is narrowed when a program is loaded has to be unsigned. */
+	unsigned int on_cpu;
 	int prio;
 	unsigned int in_iowait : 1;
 	struct sched_entity se;
