@@ -131,17 +131,18 @@ impl Watch {
                 let quiet_since = if absent_at.is_some() { None } else { self.began };
                 History::new(now, quiet_since, windows)
             });
-            history.push(now, time.clone(), windows);
             let known_since = absent_at.or(self.began).unwrap_or(now);
             let learnt = now.saturating_sub(known_since) >= LEARNING;
-            let windows = Windows { count_throttled: windows.count_throttled && learnt, ..*windows };
-            let rate = history.rate(now, &windows);
+            let judged = Windows { count_throttled: windows.count_throttled && learnt, ..*windows };
+            // How it is throttled while it starts is not what it is judged by either, unless it was there first.
+            history.push(now, time.clone(), if absent_at.is_some() { &judged } else { windows });
+            let rate = history.rate(now, &judged);
             tick.highest = tick.highest.max(rate);
             // The statistics are of interest only where there is something to judge.
             if (absent_at.is_none() && !learnt) || rate <= self.settings.thresholds.least_rate {
                 continue;
             }
-            let reading = history.reading(now, &windows);
+            let reading = history.reading(now, &judged);
             let level = level(&self.containers.known(owner).qos);
             if let Some(verdict) = judge(&self.settings.thresholds, level, &reading) {
                 tick.waiting.push(Waiting { owner: owner.clone(), reading, verdict, before: history.seconds() });
