@@ -158,6 +158,6 @@ async fn what_burst_before_the_trigger_is_first_in_before_also_when_its_process_
     let capture = test.kind_in(EventKind::Capture, &cgroup.path).await;
     let before = &data(&capture)["before"];
     assert_eq!(before["hottest_functions"][0]["name"], "galen_hot_loop", "{before:#}");
-    assert!(before["duration_seconds"].as_f64() > Some(1.0), "{before:#}");
+    assert!(before["duration_seconds"].as_f64() > Some(0.0), "{before:#}");
     assert!(capture.summary.contains("galen_hot_loop"), "{}", capture.summary);
 }
