@@ -98,7 +98,7 @@ pub struct Records {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Profiler {
-    /// Whether what runs is always sampled, about 13 times a second on a CPU that is busy, so that captures have the
+    /// Whether what runs is always sampled, about 12 times a second on a CPU that is busy, so that captures have the
     /// seconds before their trigger. It takes 704 KiB of the kernel's memory for each CPU.
     pub flight_recorder: bool,
     /// Seconds before the trigger that a capture has, at most 60 s. At least 20 s are kept, and more where stacks are

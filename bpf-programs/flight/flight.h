@@ -14,7 +14,7 @@
 	(sizeof(struct cpu_profile_sample) + 8 * (FLIGHT_KERNEL_FRAMES + FLIGHT_USER_FRAMES) +                        \
 	 FLIGHT_RUNS * sizeof(struct cpu_profile_run))
 /*
- * The segments of a CPU: 704 KiB, enough for 28 s of the largest records at 13 a second, less the segment that is
+ * The segments of a CPU: 704 KiB, enough for 29 s of the largest records at 12.5 a second, less the segment that is
  * being overwritten.
  */
 #define FLIGHT_SEGMENT_BYTES 32768

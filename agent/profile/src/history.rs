@@ -1,6 +1,6 @@
 //! The flight recorder: the last half minute of every CPU, at a low rate, always.
 //!
-//! The kernel side samples on the timer tick, about 13 times a second on a CPU that is busy, and not at all on one that
+//! The kernel side samples on the timer tick, about 12 times a second on a CPU that is busy, and not at all on one that
 //! is idle: a CPU without a task has no tick, so nothing is ever woken by it (a perf event of the CPU clock fires on idle
 //! CPUs too). It writes into segments of 704 KiB for each CPU, outside this process, and overwrites the oldest. They are
 //! read, and filtered by cgroup, only when somebody wants to know. Until then the one thing to do is to look, about
@@ -31,7 +31,7 @@ use crate::{
 const PROGRAM: &str = "flight";
 const TRACEPOINT: &str = "hrtimer_expire_entry";
 /// Samples a second of a busy CPU, about: a whole number of ticks lies between two.
-const HERTZ: u32 = 13;
+const HERTZ: u32 = 12;
 /// Images that are announced in one go and looked at. Reading the mappings of one costs about 0.1 ms.
 const NEWS: usize = 8;
 

@@ -16,7 +16,7 @@ fn hottest(profile: &Profile) -> &str {
     profile.summary.hottest_functions.first().map_or("", |function| &function.name)
 }
 
-/// Until this much CPU time was used, so that there are some 13 samples for each second of it.
+/// Until this much CPU time was used, so that there are some 12 samples for each second of it.
 fn run_for(load: &Load, seconds: f64, sampler: &Sampler) {
     let (until, begin) = (Instant::now() + DEADLINE, load.cpu_seconds());
     while load.cpu_seconds() - begin < seconds {

@@ -54,7 +54,12 @@ pub(super) async fn measure(dir: &Path) -> Result<Vec<Figure>> {
                 let text = format!("tracer:cpuidle AND container.cgroup:\"{path}\"");
                 let found = query::first(&query, &text, EventKind::Capture, LIMIT).await;
                 drop(burst);
-                let Ok(capture) = found else { return anyhow::Ok((false, false)) };
+                let Ok(capture) = found else {
+                    let trigger = query::first(&query, &text, EventKind::Trigger, Duration::from_secs(1)).await;
+                    let told = trigger.map(|trigger| String::from_utf8_lossy(&trigger.data).into_owned());
+                    eprintln!("{path} was not caught: {}", told.as_deref().unwrap_or("no trigger"));
+                    return anyhow::Ok((false, false));
+                };
                 let data: Value = serde_json::from_slice(&capture.data)?;
                 Ok((true, data["before"]["hottest_functions"][0]["name"] == HOT_FUNCTION))
             }
