@@ -20,7 +20,8 @@ const STEP: usize = 1 << 20;
 pub(crate) struct Grow {
     #[arg(long, required_unless_present = "percent_of_used")]
     bytes: Option<Size>,
-    /// Instead of bytes, so much more than the machine holds of such memory already.
+    /// Instead of bytes, so much of what the machine holds of such memory already, but no less than a twentieth of all
+    /// its memory.
     #[arg(long, conflicts_with = "bytes")]
     percent_of_used: Option<u8>,
     /// Spread over this time; none: as fast as it goes.
@@ -44,7 +45,7 @@ impl Grow {
     pub(crate) fn run(self, lasts: Duration) -> Result<(), Error> {
         let start = Instant::now();
         let bytes = match (self.percent_of_used, self.bytes) {
-            (Some(percent), _) => used()? / 100 * u64::from(percent),
+            (Some(percent), _) => Memory::read()?.part(percent),
             (None, bytes) => bytes.map_or(0, |bytes| bytes.0),
         };
         let steps = bytes.div_ceil(STEP as u64);
@@ -69,12 +70,25 @@ impl Grow {
     }
 }
 
-/// Anonymous and shared memory of the machine, in bytes.
-fn used() -> Result<u64, Error> {
-    let text = fs::read_to_string("/proc/meminfo").to(|| "read /proc/meminfo".into())?;
-    let kilobytes = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    Ok((kilobytes("Active(anon):") + kilobytes("Inactive(anon):")) << 10)
+/// Of the machine, in bytes.
+struct Memory {
+    total: u64,
+    /// Anonymous and shared.
+    held: u64,
+}
+
+impl Memory {
+    fn read() -> Result<Self, Error> {
+        let text = fs::read_to_string("/proc/meminfo").to(|| "read /proc/meminfo".into())?;
+        let bytes = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
+        };
+        Ok(Self { total: bytes("MemTotal:"), held: bytes("Active(anon):") + bytes("Inactive(anon):") })
+    }
+
+    /// On a machine that does nothing, what is held is too little to be noticed.
+    fn part(&self, percent: u8) -> u64 {
+        (self.held / 100 * u64::from(percent)).max(self.total / 20)
+    }
 }
