@@ -269,8 +269,11 @@ impl Command {
     fn start(sign: &FakeSign) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut command = std::process::Command::new("unshare");
-        let script = format!("mount --bind \"$0\" {} && exec \"$@\"", FakeSign::PATH);
-        command.args(["--mount", "sh", "-c", &script]).arg(sign.file.path()).arg(env!("CARGO_BIN_EXE_galen-agent"));
+        let script = format!("mount --make-rprivate /proc && mount --bind \"$0\" {} && exec \"$@\"", FakeSign::PATH);
+        command
+            .args(["--mount", "--propagation=unchanged", "sh", "-c", &script])
+            .arg(sign.file.path())
+            .arg(env!("CARGO_BIN_EXE_galen-agent"));
         let settings = [
             format!("data_dir={}", data.path().display()),
             "tracers.waitrate.disarm_after=1s".into(),
