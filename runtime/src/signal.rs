@@ -12,21 +12,28 @@ use crate::{OnEnd, Supervisor};
 /// Offset of the exit code of a process that a signal ended, by the shell's convention.
 const SIGNAL_EXIT_BASE: i32 = 128;
 
-/// Shuts `supervisor` down at the first SIGTERM or SIGINT; the next ends the process at once.
+/// Shuts `supervisor` down at the first SIGTERM or SIGINT from now on; the next ends the process at once.
 pub fn watch(supervisor: &Supervisor) {
+    let terminated = terminated();
     supervisor.spawn("signals", OnEnd::Shutdown, async {
-        terminated().await;
+        terminated.await;
         on_second_signal_exit();
         Ok(())
     });
 }
 
-/// Waits for SIGTERM or SIGINT. Without a handler, which the system may refuse, it waits for ever: the signals then end
-/// the process by themselves.
-pub async fn terminated() {
-    if let Err(error) = wait().await {
-        tracing::warn!(%error, "signals cannot be handled: they end the process without a drain");
-        std::future::pending::<()>().await;
+/// Waits for SIGTERM or SIGINT, those that come before it is polled too. Without a handler, which the system may refuse,
+/// it waits for ever: the signals then end the process by themselves.
+pub fn terminated() -> impl Future<Output = ()> {
+    let endings = Endings::new();
+    async {
+        match endings {
+            Ok(endings) => drop(endings.first().await),
+            Err(error) => {
+                tracing::warn!(%error, "signals cannot be handled: they end the process without a drain");
+                std::future::pending().await
+            }
+        }
     }
 }
 
@@ -60,7 +67,7 @@ impl Hangups {
 pub fn on_second_signal_exit() {
     let watch = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let kind = runtime.block_on(wait())?;
+        let kind = runtime.block_on(async { io::Result::Ok(Endings::new()?.first().await) })?;
         process::exit(SIGNAL_EXIT_BASE + kind.as_raw_value());
     };
     let spawned = thread::Builder::new().name("second-signal".into()).spawn(move || {
@@ -74,11 +81,21 @@ pub fn on_second_signal_exit() {
     }
 }
 
-async fn wait() -> io::Result<SignalKind> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => SignalKind::terminate(),
-        _ = interrupt.recv() => SignalKind::interrupt(),
-    })
+/// The signals that ask for the end. From the first on they no longer end the process by themselves.
+struct Endings {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Endings {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn first(mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
+    }
 }

@@ -34,7 +34,6 @@ fn run_and_end(mut command: Command, data: &Path) -> (Vec<String>, Option<i32>) 
             break;
         }
     }
-    // The line above may come before the handler of the signal is in place, so it is asked until it answers.
     crate::support::signal(running.0.id(), rustix::process::Signal::TERM);
     log.extend(lines);
     (log, running.0.wait().unwrap().code())
