@@ -50,6 +50,13 @@ if [[ $purpose == test ]]; then
   want busybox-static /usr/share/doc/busybox-static
   want e2fsprogs mkfs.ext4 /usr/sbin/mkfs.ext4
   want mount losetup /usr/sbin/losetup
+  want openjdk-17-jre-headless java
+  want maven mvn
+  want curl curl
+  want kcat kcat
+  want redis-server redis-server
+  want prometheus prometheus promtool
+  want python3-pip pip
 fi
 
 if [[ $purpose == kernels ]]; then

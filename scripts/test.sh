@@ -3,7 +3,8 @@
 #
 #   scripts/test.sh [ARGUMENTS OF cargo test]
 #
-# The binaries are built first: the tests of the whole start them from the target directory.
+# The binaries are built first: the tests of the whole start them from the target directory. So are the servers that
+# tests start fetched, that no test waits for a download.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,6 +31,7 @@ fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+scripts/services/services.sh fetch
 cargo build --workspace --locked --bins
 status=0
 # Not fail-fast: one run shows everything that is broken.

@@ -80,7 +80,7 @@ fn kernel_stacks_begin_where_the_tick_interrupted_them() {
     let frames: Vec<_> = summary.hottest_stacks.iter().flat_map(|stack| &stack.frames).collect();
     assert!(frames.iter().any(|name| *name == "read_zero" || *name == "read_iter_zero"), "{summary:#?}");
     assert!(!frames.iter().any(|name| name.contains("hrtimer") || name.contains("bpf")), "{summary:#?}");
-    assert!(summary.kernel_samples > summary.samples * 9 / 10, "{summary:#?}");
+    assert!(summary.kernel_samples > summary.samples * 3 / 4, "{summary:#?}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_whole_machine_is_asked_for_without_naming_a_cgroup() {
         let of = |pid| profile.summary.processes.iter().find(|busy| busy.pid == pid).unwrap().clone();
         let (spin, kernel) = (of(spin.pid()), of(kernel.pid()));
         assert!(spin.kernel_samples * 4 < spin.samples, "{spin:?}");
-        assert!(kernel.kernel_samples * 10 > kernel.samples * 9, "{kernel:?}");
+        assert!(kernel.kernel_samples * 4 > kernel.samples * 3, "{kernel:?}");
         assert!(spin.cgroups != kernel.cgroups && spin.comm == "workload", "{spin:?} {kernel:?}");
         assert!(profile.summary.processes.iter().all(|busy| busy.pid != std::process::id()));
     }

@@ -14,6 +14,7 @@ use std::{future::Future, pin::Pin};
 
 use galen_proto::v1::LogRecord;
 
+mod consumer;
 pub mod embedded;
 mod error;
 mod frame;
@@ -27,6 +28,7 @@ mod snapshot;
 mod watermarks;
 mod writer;
 
+pub use consumer::{Consumer, Delivery, Place};
 pub use embedded::EmbeddedLog;
 pub use error::{Class, Error};
 pub use queue::add;
