@@ -28,14 +28,15 @@ impl Block {
         let directory = std::env::temp_dir().join("galen-test-ports");
         std::fs::create_dir_all(&directory).unwrap();
         let start = (std::process::id() as u16).wrapping_mul(7) % BLOCKS;
-        (0..BLOCKS).find_map(|number| {
-            let number = (start + number) % BLOCKS;
-            let first = FIRST + number * PORTS;
-            let lock = File::create(directory.join(first.to_string())).unwrap();
-            flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-            let free = (first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
-            free.then_some(Self { first, _lock: lock })
-        })
-        .expect("a free block of ports")
+        (0..BLOCKS)
+            .find_map(|number| {
+                let number = (start + number) % BLOCKS;
+                let first = FIRST + number * PORTS;
+                let lock = File::create(directory.join(first.to_string())).unwrap();
+                flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+                let free = (first..first + PORTS).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+                free.then_some(Self { first, _lock: lock })
+            })
+            .expect("a free block of ports")
     }
 }
