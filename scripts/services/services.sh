@@ -8,7 +8,7 @@
 #   services.sh start opensearch DIR PORT
 #   services.sh start opensearch3 DIR PORT
 #   services.sh start redis DIR PORT
-#   services.sh start prometheus DIR PORT TARGET
+#   services.sh start prometheus DIR PORT TARGET...
 #                                        TARGET: the host:port to scrape
 #   services.sh stop DIR                 SIGTERM, and wait for the end
 #   services.sh topic PORT NAME PARTITIONS [OPTION...]
@@ -229,8 +229,10 @@ start_redis() {
 }
 
 start_prometheus() {
+  local targets
+  targets=$(printf '"%s", ' "${@:3}")
   [[ -e $1/prometheus.yml ]] ||
-    fill "$here/prometheus/prometheus.yml.in" TARGET="$3" >"$1/prometheus.yml"
+    fill "$here/prometheus/prometheus.yml.in" TARGETS="${targets%, }" >"$1/prometheus.yml"
   launch "$1" prometheus --config.file="$1/prometheus.yml" --storage.tsdb.path="$1/data" \
     --web.listen-address="127.0.0.1:$2" --log.level=warn
   ready "$1" curl -sf "http://127.0.0.1:$2/-/ready"

@@ -39,9 +39,9 @@ pub fn redis() -> Server {
     Server::start("redis", &[])
 }
 
-/// Prometheus, which scrapes `target`, a host and a port.
-pub fn prometheus(target: &str) -> Server {
-    Server::start("prometheus", &[target])
+/// Prometheus, which scrapes `targets`: hosts with ports.
+pub fn prometheus(targets: &[&str]) -> Server {
+    Server::start("prometheus", targets)
 }
 
 /// Makes a Kafka topic. `options` are those of `kafka-topics`, such as `["--config", "min.insync.replicas=2"]`.
