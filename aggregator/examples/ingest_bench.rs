@@ -78,6 +78,8 @@ async fn serve(data_dir: PathBuf) -> Result<()> {
     let mut config = Config { data_dir, ..Config::default() };
     config.listen.grpc = "127.0.0.1:0".into();
     config.listen.http = "127.0.0.1:0".into();
+    // They all come at once.
+    config.sessions.new_per_second = config.sessions.max_agents;
     let settings = Settings { index: false, ..Settings::try_from(config)? };
     let supervisor = Supervisor::new();
     galen_aggregator::start(settings, supervisor.clone()).await?;

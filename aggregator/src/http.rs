@@ -27,12 +27,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use server::{Limits, Metrics, serve};
 
-use crate::{metrics::Registry, query::Queries};
+use crate::{health::Health, metrics::Registry, query::Queries};
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Context {
     pub queries: Queries,
+    pub health: Health,
     pub registry: Registry,
     /// Ends those who follow.
     pub shutdown: CancellationToken,
@@ -62,6 +63,7 @@ fn api() -> OpenApiRouter<Context> {
         .routes(routes!(api::list_nodes))
         .routes(routes!(api::get_status))
         .routes(routes!(ops::metrics))
+        .routes(routes!(ops::node_metrics))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))
 }

@@ -16,7 +16,7 @@ use galen_proto::v1::{Heartbeat, Hello, LogRecord, LossCounter, Node, TracerStat
 use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
 
-pub use figures::Refused;
+pub use figures::{ParseShardError, Refused, Shard, TooMany};
 pub use tracers::Totals;
 
 use figures::Figures;
@@ -60,8 +60,8 @@ pub struct Fleet {
     pub tracers: Vec<(String, Totals)>,
     /// Reports on tracers that are not told apart.
     pub folded_reports: u64,
-    /// Figures of agents: series that are shown, and how often one was not.
-    pub shown_figures: u64,
+    /// Figures of agents: series of nodes that are kept, and how often one was not.
+    pub kept_figures: u64,
     pub refused_figures: BTreeMap<Refused, u64>,
     /// What the connected agents left out themselves.
     pub left_out_figures: u64,
@@ -110,7 +110,7 @@ impl Nodes {
     /// The node's last session has ended.
     pub fn disconnected(&self, name: &str) {
         let mut inner = self.inner.lock();
-        inner.figures.forget(name);
+        inner.figures.gone(name);
         if let Some(node) = inner.nodes.get_mut(name) {
             node.connected = false;
         }
@@ -170,9 +170,17 @@ impl Nodes {
         nodes
     }
 
-    /// Figures of the connected nodes.
-    pub fn figures(&self) -> Vec<MetricFamily> {
-        self.inner.lock().figures.collect()
+    /// Figures of all agents together.
+    pub fn fleet_figures(&self) -> Vec<MetricFamily> {
+        self.inner.lock().figures.of_fleet()
+    }
+
+    /// Figures of each agent of a shard.
+    ///
+    /// # Errors
+    /// There are more than an answer may have.
+    pub fn node_figures(&self, shard: Shard) -> Result<Vec<MetricFamily>, TooMany> {
+        self.inner.lock().figures.of_nodes(shard)
     }
 
     pub fn fleet(&self) -> Fleet {
@@ -183,7 +191,7 @@ impl Nodes {
             lost: inner.lost.clone(),
             tracers: inner.tracers.totals(),
             folded_reports: inner.tracers.folded,
-            shown_figures: inner.figures.shown(),
+            kept_figures: inner.figures.kept(),
             refused_figures: inner.figures.refused(),
             left_out_figures: inner.figures.left_out(),
             ..Fleet::default()

@@ -18,6 +18,7 @@ use galen_proto::{
     },
 };
 use galen_store::{MAX_COUNTS, MAX_LIMIT, Order, Query, Search, Store};
+use prometheus::proto::MetricFamily;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_stream::Stream;
 
@@ -30,7 +31,7 @@ use crate::{
     indexer::Position,
     ingest::{self, now_unix_nanos},
     live::Live,
-    nodes::Nodes,
+    nodes::{Nodes, Shard, TooMany},
 };
 
 /// Events of a page, unless asked otherwise.
@@ -201,6 +202,14 @@ impl Queries {
         nodes
     }
 
+    /// Figures of each agent of a shard.
+    ///
+    /// # Errors
+    /// There are more than an answer may have.
+    pub fn node_figures(&self, shard: Shard) -> Result<Vec<MetricFamily>, TooMany> {
+        self.0.nodes.node_figures(shard)
+    }
+
     /// How the aggregator is.
     ///
     /// # Errors
@@ -211,7 +220,7 @@ impl Queries {
         let (bounds, fleet) = (sources.log.bounds(), sources.nodes.fleet());
         let lag = bounds.next.saturating_sub(sources.indexed.get());
         let mut problems = Vec::new();
-        if sources.ingest.log_available.get() == 0 {
+        if !sources.ingest.log_available.get() {
             problems.push("the log takes no events: the disk refused it".to_owned());
         }
         if lag > LAG_PROBLEM {
@@ -245,14 +254,11 @@ impl Queries {
         })
     }
 
-    /// Whether events can be taken and found.
+    /// Whether events can be found.
     ///
     /// # Errors
-    /// Says what is not ready.
+    /// If the store cannot be searched.
     pub async fn ready(&self) -> Result<(), Error> {
-        if self.0.ingest.log_available.get() == 0 {
-            return Err(Error::Unavailable("the log takes no events"));
-        }
         let query = Query::parse("", 0).map_err(galen_store::Error::from)?;
         self.blocking(move |store| store.search(&Search { offsets: 0..0, ..Search::newest(&query, 0) })).await?;
         Ok(())

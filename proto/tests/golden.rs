@@ -29,7 +29,7 @@ fn types() -> BTreeMap<&'static str, Reencode> {
         "galen.v1" v1 {
             Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container ControlResponse
             Desired Event EventId FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest GetProfileRequest
-            GetProfileResponse GetStatusRequest GetStatusResponse Heartbeat Hello Host Label ListNodesRequest
+            GetProfileResponse GetStatusRequest GetStatusResponse Goodbye Heartbeat Hello Host Label ListNodesRequest
             ListNodesResponse LogRecord Loss LossCounter Measure Node Progress Queue QueueState Range RecordNow
             RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse
             SetTracer SetTracerRequest Setting Suppression Times TracerStatus TriggerTracer TriggerTracerRequest

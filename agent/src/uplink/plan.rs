@@ -109,6 +109,11 @@ impl Plan {
         }
     }
 
+    /// Whether everything that was sent is acknowledged.
+    pub(super) fn awaits_nothing(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Whether everything was sent and acknowledged.
     pub(super) fn is_drained(&self) -> bool {
         self.in_flight.is_empty() && self.lanes.iter().all(|lane| self.waiting(lane) == 0)

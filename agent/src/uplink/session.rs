@@ -66,6 +66,8 @@ pub(super) struct Session<'a> {
     /// Counters that went with batches that are not settled, by the number of the batch.
     unsettled: VecDeque<(u64, u64, Vec<galen_buffer::LossCounter>)>,
     not_before: Option<Instant>,
+    /// The aggregator is about to end, and is to be left alone for so long.
+    pub(super) goodbye: Option<Duration>,
     /// Commands that are not done yet. Those beyond what `Control` takes fail at once, so they are few.
     commands: FuturesUnordered<BoxFuture<'static, CommandResult>>,
     /// Whether the aggregator has settled anything in this session.
@@ -146,6 +148,7 @@ pub(super) async fn open<'a>(
         batches: 0,
         unsettled: VecDeque::new(),
         not_before: None,
+        goodbye: None,
         commands: FuturesUnordered::new(),
         progressed: false,
     };
@@ -176,7 +179,12 @@ impl Session<'_> {
                     return Ok(());
                 }
             }
-            let may_send = self.plan.has_turn() && self.not_before.is_none();
+            if let Some(away) = self.goodbye
+                && self.plan.awaits_nothing()
+            {
+                return Err(Error::Goodbye { away });
+            }
+            let may_send = self.plan.has_turn() && self.not_before.is_none() && self.goodbye.is_none();
             tokio::select! {
                 biased;
                 message = inbound.message() => {
@@ -224,6 +232,10 @@ impl Session<'_> {
                 self.commands.push(Box::pin(self.node.control.obey(command)));
             }
             Some(aggregator_message::Message::Budget(budget)) => self.budget.lower(budget),
+            Some(aggregator_message::Message::Goodbye(goodbye)) => {
+                let millis = goodbye.return_after_millis.min(*HEARTBEAT_MILLIS.end());
+                self.goodbye = Some(Duration::from_millis(millis.into()));
+            }
             Some(aggregator_message::Message::Welcome(_)) => return Err(Error::SecondWelcome),
             Some(aggregator_message::Message::Heartbeat(_)) | None => {}
         }

@@ -30,6 +30,7 @@ mod tests {
                 "/api/v1/status",
                 "/healthz",
                 "/metrics",
+                "/metrics/nodes",
                 "/readyz",
             ]
         );
