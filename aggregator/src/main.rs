@@ -60,9 +60,8 @@ async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Co
     let mut terminated = pin!(signal::terminated());
     let mut hangups = signal::Hangups::new();
     let shutdown = supervisor.token();
-    let mut running = None;
     let serving = async {
-        running = Some(galen_aggregator::start(settings, supervisor.clone()).await?);
+        galen_aggregator::start(settings, supervisor.clone()).await?;
         shutdown.cancelled().await;
         anyhow::Ok(())
     };
@@ -74,10 +73,7 @@ async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Co
     }
     signal::on_second_signal_exit();
     let ended = supervisor.ended();
-    let drained = match running {
-        Some(running) => running.drain(deadline).await,
-        None => supervisor.drain(deadline).await,
-    };
+    let drained = supervisor.drain(deadline).await;
     Ok(match (ended, drained) {
         (None, Drained::Complete | Drained::TimedOut { .. }) => ExitCode::SUCCESS,
         (Some(_), _) => ExitCode::FAILURE,

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{control::Order, nodes::Nodes, session::Refusal};
 
-/// Orders that may wait for a session. Boxed, because a channel has room for 32 from its beginning.
+/// Orders that may wait for a session.
 const ORDERS: usize = 16;
 
 /// All seats.
@@ -17,7 +17,6 @@ pub struct Seats {
     limit: usize,
     nodes: Arc<Nodes>,
     taken: Mutex<Taken>,
-    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +29,7 @@ struct Taken {
 struct Holder {
     id: u64,
     replaced: CancellationToken,
-    orders: mpsc::Sender<Box<Order>>,
+    orders: mpsc::Sender<Order>,
 }
 
 /// Held by a session for as long as it lasts.
@@ -42,12 +41,12 @@ pub struct Seat {
     /// A newer session of the node has begun.
     pub replaced: CancellationToken,
     /// What the node is asked to do.
-    pub orders: mpsc::Receiver<Box<Order>>,
+    pub orders: mpsc::Receiver<Order>,
 }
 
 impl Seats {
     pub fn new(limit: usize, nodes: Arc<Nodes>) -> Arc<Self> {
-        Arc::new(Self { limit, nodes, taken: Mutex::default(), left: Notify::new() })
+        Arc::new(Self { limit, nodes, taken: Mutex::default() })
     }
 
     /// Takes the seat of the node; whoever held it is told.
@@ -70,19 +69,8 @@ impl Seats {
     }
 
     /// The way to the session of a node, if it is connected.
-    pub fn orders(&self, node: &str) -> Option<mpsc::Sender<Box<Order>>> {
+    pub fn orders(&self, node: &str) -> Option<mpsc::Sender<Order>> {
         self.taken.lock().by_node.get(node).map(|holder| holder.orders.clone())
-    }
-
-    /// Waits until nobody is connected.
-    pub async fn emptied(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.count() == 0 {
-                return;
-            }
-            left.await;
-        }
     }
 
     pub fn count(&self) -> usize {
@@ -97,9 +85,6 @@ impl Drop for Seat {
             taken.by_node.remove(&self.node);
             // Under the lock, so that it cannot come after the next session's beginning.
             self.seats.nodes.disconnected(&self.node);
-            if taken.by_node.is_empty() {
-                self.seats.left.notify_waiters();
-            }
         }
     }
 }
