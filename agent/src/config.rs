@@ -7,7 +7,7 @@ use std::{
 };
 
 use galen_proto::MAX_NODE_NAME;
-use galen_runtime::{Size, Span, config, endpoint::Endpoint, telemetry::LogFormat};
+use galen_runtime::{OneOrMore, Size, Span, config, endpoint::Endpoint, telemetry::LogFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -63,8 +63,9 @@ pub struct Host {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Aggregator {
-    /// Address of the aggregator. Plaintext is for loopback only.
-    pub endpoint: String,
+    /// Address of the aggregator, or a list of addresses, for aggregators that have one log together: one of them is
+    /// dialled, in a random order, and another when it ends. Plaintext is for loopback only.
+    pub endpoint: OneOrMore,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -154,7 +155,7 @@ impl<S: TracerSet> Default for Config<S> {
 
 impl Default for Aggregator {
     fn default() -> Self {
-        Self { endpoint: "http://127.0.0.1:7400".into() }
+        Self { endpoint: OneOrMore(vec!["http://127.0.0.1:7400".into()]) }
     }
 }
 
@@ -219,6 +220,8 @@ pub enum Invalid {
     NoDataDir,
     #[error("`aggregator.endpoint`")]
     Endpoint(#[source] galen_runtime::endpoint::Error),
+    #[error("`aggregator.endpoint` must not be an empty list")]
+    NoEndpoint,
     #[error("`[containers]`: {0}")]
     Containers(#[from] containers::Invalid),
     #[error("`log.filter`")]
@@ -236,7 +239,8 @@ pub enum Invalid {
 pub struct Settings<S: TracerSet = Shipped> {
     pub(crate) config: Config<S>,
     pub(crate) node: String,
-    pub(crate) endpoint: Endpoint,
+    /// At least one.
+    pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) containers: containers::Settings,
     /// `None` if they were made, not read.
     pub(crate) layers: Option<Layers>,
@@ -333,7 +337,11 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         if config.data_dir.as_os_str().is_empty() {
             return Err(Invalid::NoDataDir);
         }
-        let endpoint = config.aggregator.endpoint.parse().map_err(Invalid::Endpoint)?;
+        let endpoints: Result<Vec<Endpoint>, _> = config.aggregator.endpoint.0.iter().map(|url| url.parse()).collect();
+        let endpoints = endpoints.map_err(Invalid::Endpoint)?;
+        if endpoints.is_empty() {
+            return Err(Invalid::NoEndpoint);
+        }
         let containers = config.containers.clone().try_into()?;
         galen_runtime::telemetry::check_filter(&config.log.filter).map_err(Invalid::Filter)?;
         let sizes = [
@@ -353,7 +361,7 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         }
         match sizes.iter().find(|(_, size)| size.0 == 0) {
             Some((key, _)) => Err(Invalid::Zero { key }),
-            None => Ok(Self { config, node, endpoint, containers, layers: None }),
+            None => Ok(Self { config, node, endpoints, containers, layers: None }),
         }
     }
 }

@@ -195,7 +195,7 @@ impl Agent {
             figures: uplink::Figures::register(&metrics).map_err(Error::Metrics)?,
             control: control.clone(),
         };
-        let uplink = Uplink::new(node, settings.endpoint.clone(), buffer.clone(), budget);
+        let uplink = Uplink::new(node, settings.endpoints.clone(), buffer.clone(), budget);
         spawn(&delivery, "uplink", uplink.run(delivery.token()));
 
         tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "agent runs");

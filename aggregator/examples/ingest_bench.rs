@@ -78,6 +78,8 @@ async fn serve(data_dir: PathBuf) -> Result<()> {
     let mut config = Config { data_dir, ..Config::default() };
     config.listen.grpc = "127.0.0.1:0".into();
     config.listen.http = "127.0.0.1:0".into();
+    // They all come at once.
+    config.sessions.new_per_second = config.sessions.max_agents;
     let settings = Settings { index: false, ..Settings::try_from(config)? };
     let supervisor = Supervisor::new();
     galen_aggregator::start(settings, supervisor.clone()).await?;
@@ -187,7 +189,7 @@ async fn agent(
     let hello = Hello {
         protocol: galen_proto::PROTOCOL,
         node,
-        queues: vec![Queue { epoch: EPOCH, first_unacked: 1, next_seq: 1, account: None }],
+        queues: vec![Queue { epoch: EPOCH, first_unacked: 1, next_seq: 1 }],
         ..Hello::default()
     };
     send(agent_message::Message::Hello(hello)).await?;

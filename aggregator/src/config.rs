@@ -19,7 +19,7 @@ pub const MIN_CREDIT: u64 = 64 << 10;
 pub struct Config {
     /// Directory of the log, of the store and of the file `addresses.json`. One aggregator each.
     pub data_dir: PathBuf,
-    /// On SIGTERM, what is underway gets this long.
+    /// On SIGTERM the aggregator sends its agents elsewhere and ends what is underway, in at most so long.
     pub shutdown_deadline: Span,
     /// Addresses to listen on. Loopback only, until there is TLS. Port 0 takes a free one.
     pub listen: Listen,
@@ -75,9 +75,13 @@ pub struct Sessions {
     pub max_batch_events: u32,
     /// Both sides send something at least this often; silence of three intervals ends a session.
     pub heartbeat: Span,
+    /// Sessions that may begin in a second, and as many at once after a quiet second. Agents beyond it are told when
+    /// to come again. On SIGTERM agents are sent away at this pace, or faster if the deadline asks for it.
+    pub new_per_second: u32,
     /// Agents that may be connected. More are refused, and come again later.
     pub max_agents: u32,
-    /// Figures of all connected agents together that are shown in `/metrics`. More are left out, and counted.
+    /// Series of single agents that are kept, to be summed in `/metrics` and shown in `/metrics/nodes`; each takes 16
+    /// bytes. More are left out, and counted.
     pub max_figures: u32,
 }
 
@@ -94,7 +98,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: "/var/lib/galen/aggregator".into(),
-            shutdown_deadline: Span::from_secs(10),
+            shutdown_deadline: Span::from_secs(20),
             listen: Listen::default(),
             log: Log::default(),
             store: Store::default(),
@@ -130,8 +134,9 @@ impl Default for Sessions {
             max_batch_bytes: Size::mib(4),
             max_batch_events: 1024,
             heartbeat: Span::from_secs(10),
+            new_per_second: 500,
             max_agents: 10_000,
-            max_figures: 200_000,
+            max_figures: 2_000_000,
         }
     }
 }
@@ -195,6 +200,7 @@ impl TryFrom<Config> for Settings {
         require((1..=65_536).contains(&sessions.max_batch_events), "sessions.max_batch_events", "be from 1 to 65536")?;
         let beat = Duration::from_millis(100)..=Duration::from_secs(300);
         require(beat.contains(&sessions.heartbeat.0), "sessions.heartbeat", "be from 100ms to 5m")?;
+        require(sessions.new_per_second > 0, "sessions.new_per_second", "be at least 1")?;
         require(sessions.max_agents > 0, "sessions.max_agents", "be at least 1")?;
         Ok(Self {
             grpc: address("listen.grpc", &listen.grpc)?,

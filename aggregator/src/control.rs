@@ -172,7 +172,8 @@ impl Control {
     async fn order(&self, node: &str, command: command::Command) -> Result<ControlResponse, Error> {
         let orders = self.seats.orders(node).ok_or_else(|| Error::Away(node.into()))?;
         let (answer, answered) = oneshot::channel();
-        orders.try_send(Order { command, answer: Some(answer) }).map_err(|error| match error {
+        let order = Box::new(Order { command, answer: Some(answer) });
+        orders.try_send(order).map_err(|error| match error {
             TrySendError::Full(_) => Error::Busy(node.into()),
             TrySendError::Closed(_) => Error::Away(node.into()),
         })?;

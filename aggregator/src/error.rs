@@ -32,6 +32,8 @@ pub enum Error {
     },
     #[error("failed to register metrics")]
     Metrics(#[from] prometheus::Error),
+    #[error("failed to describe the gRPC services")]
+    Reflection(#[from] tonic_reflection::server::Error),
     #[error("start was interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
 }

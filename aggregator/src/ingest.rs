@@ -8,6 +8,7 @@
 //! - The disk refuses: everything in the group, and what comes until the log is open again, is refused as unavailable;
 //!   the log is reopened with back-off, and the watermarks are rebuilt from what is durable.
 
+mod available;
 mod metrics;
 mod receipts;
 mod worker;
@@ -17,6 +18,7 @@ use std::{sync::Arc, time::Instant};
 use galen_proto::v1::{Batch, Progress, Queue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+pub use available::Available;
 pub use metrics::Metrics;
 pub use receipts::{Receipts, Settled};
 pub use worker::{Worker, now_unix_nanos};

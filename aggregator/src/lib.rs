@@ -12,9 +12,12 @@ pub mod config;
 pub mod control;
 mod error;
 pub mod flame;
+mod grpc;
+pub mod health;
 pub mod http;
 pub mod indexer;
 pub mod ingest;
+pub mod leaving;
 mod limits;
 mod listener;
 mod live;
@@ -23,49 +26,36 @@ pub mod nodes;
 pub mod query;
 pub mod session;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::middleware::from_fn;
 use galen_log::{
     EmbeddedLog, Log,
     embedded::{Settings as LogSettings, Writer},
 };
-use galen_proto::v1::{
-    agent_service_server::AgentServiceServer, control_service_server::ControlServiceServer,
-    query_service_server::QueryServiceServer,
-};
-use galen_runtime::{BoxError, OnEnd, Supervisor, atomic_file};
+use galen_runtime::{BoxError, Drained, OnEnd, Supervisor, atomic_file};
 use galen_store::Store;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 
 pub use config::{Config, Settings};
 pub use error::Error;
 pub use limits::raise_file_limit;
 pub use listener::Waits;
 
-use control::{Audit, Control, Desired};
+use control::Desired;
+use health::Health;
 use ingest::Ingest;
+use leaving::Leaving;
 use metrics::{Registry, Sources};
 use nodes::Nodes;
 use query::Queries;
-use session::{Limits, Seats, Service, Sessions, Terms};
+use session::Seats;
 
 /// In the data directory: where the aggregator listens.
 pub const ADDRESSES_FILE: &str = "addresses.json";
-/// Windows of HTTP/2: what a client may send before it is read. They bound the memory of stalled agents.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 512 << 10;
-/// Calls at a time on one connection.
-const STREAMS: u32 = 64;
-/// Connections besides those of the agents: of the command line and of programs.
-const OTHER_CONNECTIONS: usize = 256;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a message may hold besides a batch's bytes.
-const ENVELOPE: u64 = 64 << 10;
 /// How often the log looks whether something is old enough to be deleted.
 const RETENTION_EVERY: Duration = Duration::from_secs(30);
 
@@ -90,23 +80,35 @@ pub struct Parts {
     pub started_unix_nanos: i64,
 }
 
-/// Runs until the supervisor's shutdown. The caller drains it.
-///
-/// # Errors
-/// As [`start`].
-pub async fn run(settings: Settings, supervisor: Supervisor) -> Result<(), Error> {
-    start(settings, supervisor.clone()).await?;
-    supervisor.token().cancelled().await;
-    Ok(())
+/// An aggregator that listens.
+pub struct Running {
+    pub addresses: Addresses,
+    seats: Arc<Seats>,
+    leaving: Leaving,
+    new_per_second: u32,
+    supervisor: Supervisor,
+}
+
+impl Running {
+    /// Sends the agents elsewhere, then ends everything, all within `deadline`.
+    pub async fn drain(self, deadline: Duration) -> Drained {
+        let began = Instant::now();
+        if !self.supervisor.token().is_cancelled() {
+            self.leaving.begin(self.seats.count(), self.new_per_second, deadline / 2);
+            // Who has not gone by then is cut off.
+            let _ = timeout(deadline * 5 / 8, self.seats.emptied()).await;
+        }
+        self.supervisor.drain(deadline.saturating_sub(began.elapsed())).await
+    }
 }
 
 /// Starts everything under `supervisor`, and returns when it listens.
 ///
 /// # Errors
 /// An address that is taken, or a data directory that cannot be used.
-pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Addresses, Error> {
-    let grpc = listener::bind(settings.grpc).await?;
-    let http = listener::bind(settings.http).await?;
+pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running, Error> {
+    let grpc = listener::bind(settings.grpc)?;
+    let http = listener::bind(settings.http)?;
     let registry = Registry::default();
     let settings = Arc::new(settings);
 
@@ -140,12 +142,16 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Address
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
     let indexed = start_readers(&parts)?;
     let queries = queries(&parts, indexed);
-    start_grpc(&parts, ingest, queries.clone(), grpc)?;
-    start_http(&parts, queries, http)?;
+    let leaving = Leaving::default();
+    let health =
+        Health { queries: queries.clone(), log: parts.ingest_metrics.log_available.clone(), leaving: leaving.clone() };
+    let seats = grpc::start(&parts, ingest, health.clone(), grpc).await?;
+    start_http(&parts, queries, health, http)?;
     // Last, because who waits for the file wants to be served.
     addresses.write(&settings)?;
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
-    Ok(addresses)
+    let new_per_second = settings.sessions.new_per_second;
+    Ok(Running { addresses, seats, leaving, new_per_second, supervisor })
 }
 
 /// Readers of the log. Returns where the indexer is.
@@ -158,8 +164,7 @@ fn start_readers(parts: &Parts) -> Result<indexer::Position, Error> {
         indexer::families(&store.stats(), lag)
     })?;
     if parts.settings.index {
-        let (log, nodes) = (Arc::clone(&parts.log), Arc::clone(&parts.nodes));
-        indexer::start(&parts.supervisor, log, parts.store.clone(), nodes, metrics);
+        indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
     }
     Ok(position)
 }
@@ -177,77 +182,11 @@ fn queries(parts: &Parts, indexed: indexer::Position) -> Queries {
     )
 }
 
-/// The agents' service, and those that answer questions and change what runs.
-fn start_grpc(parts: &Parts, ingest: Ingest, queries: Queries, listener: TcpListener) -> Result<(), Error> {
-    let (sessions, waits) = (&parts.settings.sessions, parts.settings.waits);
-    let cut = CancellationToken::new();
-    let metrics = session::Metrics::register(&parts.registry)?;
-    let connections = listener::connections(
-        listener,
-        sessions.max_agents as usize + OTHER_CONNECTIONS,
-        waits.idle,
-        metrics.connections.clone(),
-        cut.clone(),
-    );
-    let seats = Seats::new(sessions.max_agents as usize, Arc::clone(&parts.nodes));
-    let control = Control {
-        seats: Arc::clone(&seats),
-        nodes: Arc::clone(&parts.nodes),
-        desired: Arc::clone(&parts.desired),
-        audit: Audit::new(&parts.settings.data_dir),
-    };
-    let agents = Sessions {
-        ingest,
-        nodes: Arc::clone(&parts.nodes),
-        seats,
-        desired: Arc::clone(&parts.desired),
-        terms: Terms {
-            credit: sessions.credit.0,
-            memory: sessions.memory.0,
-            limits: Limits {
-                batch_bytes: sessions.max_batch_bytes.0,
-                batch_events: sessions.max_batch_events as usize,
-            },
-            heartbeat: sessions.heartbeat.0,
-            hello: waits.hello,
-        },
-        metrics,
-        control_metrics: control::Metrics::register(&parts.registry)?,
-        supervisor: parts.supervisor.clone(),
-    };
-    let agents = AgentServiceServer::new(Service(Arc::new(agents)))
-        .max_decoding_message_size((sessions.max_batch_bytes.0 + ENVELOPE) as usize);
-    let questions = query::Service { queries, shutdown: parts.supervisor.token() };
-    let routes = Routes::new(agents)
-        .add_service(QueryServiceServer::new(questions))
-        .add_service(ControlServiceServer::new(control::Service(control)))
-        .into_axum_router()
-        .layer(from_fn(move |request, next| listener::track(waits.call, request, next)));
-    let shutdown = parts.supervisor.token();
-    let server = Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(routes.into())
-        .serve_with_incoming_shutdown(connections, async move { shutdown.cancelled().await });
-    let (shutdown, patience) = (parts.supervisor.token(), parts.settings.shutdown_deadline / 4);
-    parts.supervisor.spawn("grpc", OnEnd::Shutdown, async move {
-        let mut server = pin!(server);
-        tokio::select! {
-            ended = &mut server => return Ok(ended?),
-            () = async { shutdown.cancelled().await; tokio::time::sleep(patience).await } => cut.cancel(),
-        }
-        Ok(server.await?)
-    });
-    Ok(())
-}
-
 /// The HTTP API and the page.
-fn start_http(parts: &Parts, queries: Queries, listener: TcpListener) -> Result<(), Error> {
+fn start_http(parts: &Parts, queries: Queries, health: Health, listener: TcpListener) -> Result<(), Error> {
     let metrics = http::Metrics::register(&parts.registry)?;
-    let context = http::Context { queries, registry: parts.registry.clone(), shutdown: parts.supervisor.token() };
+    let context =
+        http::Context { queries, health, registry: parts.registry.clone(), shutdown: parts.supervisor.token() };
     http::serve(&parts.supervisor, listener, http::router(context), http::Limits::default(), metrics);
     Ok(())
 }

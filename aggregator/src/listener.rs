@@ -15,7 +15,7 @@ use std::{
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep_until},
 };
@@ -26,6 +26,8 @@ use tonic::transport::server::Connected;
 pub use calls::Waits;
 pub(crate) use calls::{Peer, track};
 
+/// Connections that may wait to be accepted: all agents may come at once. The kernel has a bound of its own.
+const BACKLOG: u32 = 16 << 10;
 /// Before another connection is accepted.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -98,8 +100,15 @@ pub(crate) fn connections(
 }
 
 /// Binds, with an error that names the address.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, crate::Error> {
-    TcpListener::bind(address).await.map_err(|source| crate::Error::Bind { address, source })
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, crate::Error> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    socket
+        .and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        })
+        .map_err(|source| crate::Error::Bind { address, source })
 }
 
 impl Connected for Connection {

@@ -60,8 +60,9 @@ async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Co
     let mut terminated = pin!(signal::terminated());
     let mut hangups = signal::Hangups::new();
     let shutdown = supervisor.token();
+    let mut running = None;
     let serving = async {
-        galen_aggregator::start(settings, supervisor.clone()).await?;
+        running = Some(galen_aggregator::start(settings, supervisor.clone()).await?);
         shutdown.cancelled().await;
         anyhow::Ok(())
     };
@@ -73,7 +74,10 @@ async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Co
     }
     signal::on_second_signal_exit();
     let ended = supervisor.ended();
-    let drained = supervisor.drain(deadline).await;
+    let drained = match running {
+        Some(running) => running.drain(deadline).await,
+        None => supervisor.drain(deadline).await,
+    };
     Ok(match (ended, drained) {
         (None, Drained::Complete | Drained::TimedOut { .. }) => ExitCode::SUCCESS,
         (Some(_), _) => ExitCode::FAILURE,

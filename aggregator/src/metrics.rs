@@ -1,12 +1,11 @@
 //! All figures: where they are registered, those that belong to no single part (the log's, the fleet's, the tasks'),
 //! and their reference.
 //!
-//! The fleet is shown in sums, never a series a node: by tracer and support, by reason of loss. What agents say of
-//! themselves in figures is passed on beside it, under the agents' names. Tracers' names come from
-//! agents, so their number is bounded where the nodes are kept.
+//! The fleet is shown in sums, never a series a node: by tracer and support, by reason of loss, and what agents say of
+//! themselves in figures. Single agents are shown elsewhere, to who asks for them. Names come from agents, so their
+//! number is bounded where the nodes are kept.
 
 mod family;
-mod ledger;
 mod registry;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -62,7 +61,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
 impl Sources {
     pub(crate) fn register(self, registry: &Registry) -> Result<(), prometheus::Error> {
         let nodes = Arc::clone(&self.nodes);
-        registry.foreign(move || nodes.figures())?;
+        registry.foreign(move || nodes.fleet_figures())?;
         registry.sampled(move || {
             families(&Figures {
                 bounds: self.log.bounds(),
@@ -98,7 +97,6 @@ fn families(figures: &Figures) -> Vec<Family> {
         Family::counter("runtime_restarted_tasks_total", "Tasks that were started again.", tasks.restarts),
     ];
     families.extend(fleet_families(fleet));
-    families.extend(ledger::families(fleet));
     families
 }
 
@@ -176,7 +174,11 @@ fn fleet_families(fleet: &Fleet) -> Vec<Family> {
             &["tracer", "reason"],
             suppressed,
         ),
-        Family::gauge("fleet_shown_figures", "Series of connected agents that are shown.", fleet.shown_figures),
+        Family::gauge(
+            "fleet_kept_figures",
+            "Series of single agents that are kept: of those connected, and of those gone a short time ago.",
+            fleet.kept_figures,
+        ),
         Family::gauge(
             "fleet_left_out_figures",
             "Series that connected agents left out of their last heartbeat, because they had too many.",
@@ -184,7 +186,7 @@ fn fleet_families(fleet: &Fleet) -> Vec<Family> {
         ),
         Family::counters(
             "fleet_refused_figures_total",
-            "Series of agents' heartbeats that are not shown, by reason.",
+            "Series of agents' heartbeats that were not taken, by reason.",
             &["reason"],
             fleet.refused_figures.iter().map(|(reason, count)| (vec![reason.label().into()], *count)).collect(),
         ),
@@ -247,8 +249,8 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 10] =
-        ["session", "ingest", "log", "indexer", "store", "fleet", "ledger", "control", "http", "runtime"];
+    const SUBSYSTEMS: [&str; 9] =
+        ["session", "ingest", "log", "indexer", "store", "fleet", "control", "http", "runtime"];
     const LABELS: [&str; 4] = ["outcome", "reason", "support", "tracer"];
 
     #[test]

@@ -13,12 +13,12 @@ use galen_log::Log;
 use galen_proto::{
     PROFILE_AFTER, PROFILE_BEFORE,
     v1::{
-        Attachment, Event, EventId, EventKind, FieldCounts, FollowEventsResponse, GetLedgerResponse,
-        GetProfileResponse, GetStatusResponse, Node, ProfileFormat, ProfilePart, SearchEventsRequest,
-        SearchEventsResponse, ValueCount,
+        Attachment, Event, EventId, EventKind, FieldCounts, FollowEventsResponse, GetProfileResponse,
+        GetStatusResponse, Node, ProfileFormat, ProfilePart, SearchEventsRequest, SearchEventsResponse, ValueCount,
     },
 };
 use galen_store::{MAX_COUNTS, MAX_LIMIT, Order, Query, Search, Store};
+use prometheus::proto::MetricFamily;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_stream::Stream;
 
@@ -31,7 +31,7 @@ use crate::{
     indexer::Position,
     ingest::{self, now_unix_nanos},
     live::Live,
-    nodes::Nodes,
+    nodes::{Nodes, Shard, TooMany},
 };
 
 /// Events of a page, unless asked otherwise.
@@ -202,16 +202,12 @@ impl Queries {
         nodes
     }
 
-    /// What became of all that was observed; of one node, unless `node` is empty.
+    /// Figures of each agent of a shard.
     ///
     /// # Errors
-    /// If the node was never heard of.
-    pub fn ledger(&self, node: &str) -> Result<GetLedgerResponse, Error> {
-        let ledger = self.0.nodes.ledger((!node.is_empty()).then_some(node));
-        if ledger.nodes.is_empty() && !node.is_empty() {
-            return Err(Error::NotFound(format!("node `{node}` was never heard of")));
-        }
-        Ok(ledger)
+    /// There are more than an answer may have.
+    pub fn node_figures(&self, shard: Shard) -> Result<Vec<MetricFamily>, TooMany> {
+        self.0.nodes.node_figures(shard)
     }
 
     /// How the aggregator is.
@@ -224,7 +220,7 @@ impl Queries {
         let (bounds, fleet) = (sources.log.bounds(), sources.nodes.fleet());
         let lag = bounds.next.saturating_sub(sources.indexed.get());
         let mut problems = Vec::new();
-        if sources.ingest.log_available.get() == 0 {
+        if !sources.ingest.log_available.get() {
             problems.push("the log takes no events: the disk refused it".to_owned());
         }
         if lag > LAG_PROBLEM {
@@ -235,12 +231,6 @@ impl Queries {
         }
         if stats.damaged > 0 {
             problems.push(format!("{} damaged indexes of the store were put aside", stats.damaged));
-        }
-        if fleet.unbalanced > 0 {
-            problems.push(format!(
-                "{} observations of {} nodes are unaccounted for: see the ledger",
-                fleet.unaccounted, fleet.unbalanced
-            ));
         }
         if stats.unreadable > 0 {
             problems.push(format!("{} events could not be decoded: query `_exists_:defect`", stats.unreadable));
@@ -264,14 +254,11 @@ impl Queries {
         })
     }
 
-    /// Whether events can be taken and found.
+    /// Whether events can be found.
     ///
     /// # Errors
-    /// Says what is not ready.
+    /// If the store cannot be searched.
     pub async fn ready(&self) -> Result<(), Error> {
-        if self.0.ingest.log_available.get() == 0 {
-            return Err(Error::Unavailable("the log takes no events"));
-        }
         let query = Query::parse("", 0).map_err(galen_store::Error::from)?;
         self.blocking(move |store| store.search(&Search { offsets: 0..0, ..Search::newest(&query, 0) })).await?;
         Ok(())

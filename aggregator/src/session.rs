@@ -4,10 +4,11 @@
 //! anything itself: what it sends is what the log's thread told its receipts. Whatever is wrong with one stream ends
 //! that stream with its reason ([`Refusal`]) and touches no other.
 //!
-//! Bounded: agents ([`Seats`]), bytes underway of each (it is not read from while they exceed its credit) and of all
+//! Bounded: agents ([`Seats`]), new sessions a second ([`Admission`]), bytes underway of each (it is not read from while they exceed its credit) and of all
 //! (the queue of [`Ingest`]), answers that the agent does not read (the session ends), commands underway and waiting
 //! ([`Seats::orders`]).
 
+mod admission;
 mod commands;
 mod metrics;
 mod refusal;
@@ -20,9 +21,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use galen_proto::v1::{AgentMessage, AggregatorMessage, agent_service_server::AgentService};
 use galen_runtime::{OnEnd, Supervisor};
 use tokio::sync::mpsc;
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
+pub use admission::Admission;
 pub use metrics::Metrics;
 pub use refusal::Refusal;
 pub use seats::{Seat, Seats};
@@ -32,6 +34,7 @@ use crate::{
     config::MIN_CREDIT,
     control::{self, Desired},
     ingest::Ingest,
+    leaving::Leaving,
     listener::Peer,
     nodes::Nodes,
 };
@@ -58,6 +61,8 @@ pub struct Sessions {
     pub nodes: Arc<Nodes>,
     pub seats: Arc<Seats>,
     pub desired: Arc<Desired>,
+    pub admission: Admission,
+    pub leaving: Leaving,
     pub terms: Terms,
     pub metrics: Metrics,
     pub control_metrics: control::Metrics,
@@ -65,6 +70,14 @@ pub struct Sessions {
 }
 
 impl Sessions {
+    /// Whether a session may begin now.
+    fn admit(&self) -> Result<(), Refusal> {
+        if self.leaving.has_begun() {
+            return Err(Refusal::ShuttingDown);
+        }
+        self.admission.ask().map_err(|again| Refusal::TooManyNew { again })
+    }
+
     /// Credit of each agent, now.
     fn credit(&self) -> u64 {
         let agents = self.seats.count().max(1) as u64;
@@ -85,11 +98,16 @@ impl AgentService for Service {
         &self,
         request: Request<Streaming<AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let (outbox, answers) = mpsc::channel(OUTBOX);
+        if let Err(refusal) = self.0.admit() {
+            self.0.metrics.ended.with_label_values(&[refusal.label()]).inc();
+            return Err(Status::from(&refusal));
+        }
+        let (outbox, answers) = mpsc::channel::<stream::Answer>(OUTBOX);
         let sessions = Arc::clone(&self.0);
         let peer = request.extensions().get::<Peer>().cloned();
         let session = stream::run(sessions, request.into_inner(), outbox, peer);
         self.0.supervisor.spawn("session", OnEnd::Ignore, session);
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+        let answers = ReceiverStream::new(answers).map(|answer| answer.map(|message| *message));
+        Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -174,7 +174,7 @@ async fn requests_that_are_wrong_are_refused_and_written_nowhere() {
 }
 
 #[tokio::test]
-async fn figures_of_agents_are_shown_with_their_node_and_nonsense_is_counted() {
+async fn figures_of_agents_are_shown_together_and_by_node_to_who_asks_and_nonsense_is_counted() {
     let dir = tempdir().unwrap();
     let aggregator = Aggregator::with(support::settings(dir.path(), |config| config.sessions.max_figures = 3)).await;
     let measure = |name: &str, value| Measure {
@@ -204,8 +204,19 @@ async fn figures_of_agents_are_shown_with_their_node_and_nonsense_is_counted() {
         assert!(tokio::time::Instant::now() < deadline, "{figures:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert_eq!(figures["galen_agent_a_bytes{node=\"web-1\",disk=\"a\\\"\\\\b\"}"], 1.5, "{figures:?}");
-    assert_eq!(figures["galen_aggregator_fleet_shown_figures"], 3.0);
+    assert_eq!(figures["galen_fleet_a_bytes{disk=\"a\\\"\\\\b\"}"], 3.0, "{figures:?}");
+    assert!(figures.keys().all(|name| !name.contains("web-1")), "{figures:?}");
+    let nodes = support::http_get(aggregator.addresses.http, "/metrics/nodes").await;
+    assert!(nodes.contains("galen_agent_a_bytes{node=\"web-1\",disk=\"a\\\"\\\\b\"} 1.5\n"), "{nodes}");
+    let shards = ["0/2", "1/2"].map(|shard| format!("/metrics/nodes?shard={shard}"));
+    let mut lines = 0;
+    for shard in shards {
+        lines += support::http_get(aggregator.addresses.http, &shard).await.matches("galen_agent_a_bytes{").count();
+    }
+    assert_eq!(lines, 2);
+    let wrong = support::http_get(aggregator.addresses.http, "/metrics/nodes?shard=2/2").await;
+    assert!(wrong.starts_with("HTTP/1.1 400") && wrong.contains("`2/2` is no shard"), "{wrong}");
+    assert_eq!(figures["galen_aggregator_fleet_kept_figures"], 3.0);
     assert_eq!(figures["galen_aggregator_fleet_refused_figures_total{reason=\"malformed\"}"], 2.0);
     assert_eq!(figures["galen_aggregator_fleet_refused_figures_total{reason=\"full\"}"], 1.0);
     assert!(!figures.contains_key("galen_aggregator_log_size_bytes{node=\"web-1\",disk=\"a\\\"\\\\b\"}"));

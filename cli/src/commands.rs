@@ -4,7 +4,6 @@ pub(crate) mod control;
 pub(crate) mod event;
 pub(crate) mod events;
 pub(crate) mod flame;
-pub(crate) mod ledger;
 pub(crate) mod nodes;
 pub(crate) mod status;
 pub(crate) mod tracers;

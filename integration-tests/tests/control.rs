@@ -64,15 +64,11 @@ impl Fleet {
         self.node(what, |node| node.connected && node.tracers.iter().any(is_so)).await.map(drop)
     }
 
-    /// What the aggregator's metrics are now.
-    fn metrics(&self) -> Result<String> {
+    /// What the aggregator's metrics are now, at this path.
+    fn metrics(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.aggregator.addresses.http)?;
         stream.set_read_timeout(Some(LIMIT))?;
-        write!(
-            stream,
-            "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.aggregator.addresses.http
-        )?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.aggregator.addresses.http)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -246,17 +242,17 @@ async fn an_aggregator_takes_a_new_log_filter_on_sighup_and_names_what_needs_a_r
 }
 
 #[tokio::test]
-async fn the_figures_of_an_agent_are_among_the_aggregators_metrics_until_it_leaves() -> Result<()> {
+async fn the_figures_of_an_agent_are_shown_by_node_and_in_those_of_the_fleet_until_it_leaves() -> Result<()> {
     let mut fleet = Fleet::start(&[]).await?;
     let series = |name: &str| format!("{name}{{node=\"{NODE}\"}} ");
     let shown = |metrics: &str, name: &str| metrics.lines().any(|line| line.starts_with(&series(name)));
     wait::until("figures of the node", LIMIT, || {
-        let found =
-            fleet.metrics().map(|metrics| shown(&metrics, "galen_agent_uplink_begun_sessions_total").then_some(()));
+        let metrics = fleet.metrics("/metrics/nodes");
+        let found = metrics.map(|metrics| shown(&metrics, "galen_agent_uplink_begun_sessions_total").then_some(()));
         std::future::ready(found)
     })
     .await?;
-    let metrics = fleet.metrics()?;
+    let metrics = fleet.metrics("/metrics/nodes")?;
     for name in [
         "galen_agent_buffer_size_bytes",
         "galen_agent_recorder_written_lines_total",
@@ -265,11 +261,15 @@ async fn the_figures_of_an_agent_are_among_the_aggregators_metrics_until_it_leav
         assert!(shown(&metrics, name), "{name}: {metrics}");
         assert_eq!(metrics.lines().filter(|line| line.starts_with(&format!("# TYPE {name} "))).count(), 1, "{metrics}");
     }
+    let metrics = fleet.metrics("/metrics")?;
+    assert!(!metrics.contains(NODE), "{metrics}");
+    assert!(metrics.contains("\ngalen_fleet_process_resident_bytes_max "), "{metrics}");
     assert!(metrics.lines().any(|line| line == "galen_aggregator_fleet_left_out_figures 0"), "{metrics}");
     assert!(!metrics.contains("fleet_refused_figures_total{"), "{metrics}");
     fleet.agent.process.kill()?;
     wait::until("the figures to go with the node", LIMIT, || {
-        let found = fleet.metrics().map(|metrics| (!metrics.contains(NODE)).then_some(()));
+        let metrics = fleet.metrics("/metrics");
+        let found = metrics.map(|metrics| (!metrics.contains("galen_fleet_process_resident_bytes_max ")).then_some(()));
         std::future::ready(found)
     })
     .await

@@ -22,14 +22,14 @@ pub mod pprof {
 }
 
 mod id;
-mod ledger;
 pub use id::ParseEventIdError;
-pub use ledger::Term;
 
 /// The version of the stream's protocol that this crate describes.
 pub const PROTOCOL: u32 = 1;
 /// Longest name of a node, in bytes: that of a DNS name.
 pub const MAX_NODE_NAME: usize = 253;
+/// In the trailers of a refused call: not to come again before so many milliseconds. gRPC's own name for it.
+pub const RETRY_AFTER: &str = "grpc-retry-pushback-ms";
 /// Media type of a pprof profile (its `Attachment` is `gzip` encoded).
 pub const PPROF_MEDIA_TYPE: &str = "application/vnd.google.protobuf; proto=perftools.profiles.Profile";
 /// Name of the attachment that has the profile of the seconds before a trigger.

@@ -7,6 +7,7 @@ pub mod atomic_file;
 mod backoff;
 pub mod config;
 pub mod endpoint;
+mod one_or_more;
 mod report;
 pub mod signal;
 mod supervisor;
@@ -14,6 +15,7 @@ pub mod telemetry;
 mod text;
 
 pub use backoff::Backoff;
+pub use one_or_more::OneOrMore;
 pub use report::Chain;
 pub use supervisor::{BoxError, Drained, Ended, OnEnd, Outcome, Stats, Supervisor};
 pub use text::{ParseSizeError, ParseSpanError, Size, Span};

@@ -1,8 +1,13 @@
-//! Why a session ended.
+//! Why a session ended, and what that means for the next.
 
 use std::time::Duration;
 
 use tonic::Code;
+
+/// Wait after a refusal that will not change by itself.
+const REFUSED_WAIT: Duration = Duration::from_secs(40);
+/// No aggregator keeps an agent away for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -22,6 +27,8 @@ pub(super) enum Error {
     Protocol { theirs: u32 },
     #[error("nothing was heard from the aggregator for {0:?}")]
     Silent(Duration),
+    #[error("the aggregator said goodbye")]
+    Goodbye { away: Duration },
     #[error("the buffer has begun a new queue")]
     NewQueue,
     #[error("the aggregator has events of queue {epoch:016x} that this agent never sent")]
@@ -38,16 +45,63 @@ impl From<tonic::Status> for Error {
     }
 }
 
+/// When the next attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Nothing is wrong: the next hello says what has changed.
+    AtOnce,
+    /// Nothing is wrong, but this aggregator is to be left alone for so long.
+    Elsewhere(Duration),
+    /// This aggregator is to be left alone for so long.
+    Later(Duration),
+    BackOff,
+}
+
 impl Error {
-    /// Whether the same attempt would fail again, so that there is no haste to make it.
-    pub(super) fn is_permanent(&self) -> bool {
+    pub(super) fn again(&self) -> Again {
         match self {
-            Self::Refused(status) => matches!(
-                status.code(),
-                Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated
-            ),
-            Self::NoWelcome | Self::SecondWelcome | Self::Protocol { .. } => true,
-            _ => false,
+            Self::NewQueue => Again::AtOnce,
+            Self::Goodbye { away } => Again::Elsewhere(*away),
+            Self::Refused(status) => match status.code() {
+                Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => {
+                    Again::Later(REFUSED_WAIT)
+                }
+                _ => retry_after(status).map_or(Again::BackOff, Again::Later),
+            },
+            Self::NoWelcome | Self::SecondWelcome | Self::Protocol { .. } => Again::Later(REFUSED_WAIT),
+            _ => Again::BackOff,
         }
+    }
+}
+
+/// What a refusal says of when to come again.
+fn retry_after(status: &tonic::Status) -> Option<Duration> {
+    let millis: u64 = status.metadata().get(galen_proto::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis).min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::{Status, metadata::MetadataValue};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_names_a_time_is_waited_for_and_one_that_will_not_change_for_long() {
+        let refused = |code, hint: Option<&'static str>| {
+            let mut status = Status::new(code, "no");
+            if let Some(hint) = hint {
+                status.metadata_mut().insert(galen_proto::RETRY_AFTER, MetadataValue::from_static(hint));
+            }
+            Error::from(status).again()
+        };
+        let exhausted = Code::ResourceExhausted;
+        assert_eq!(refused(exhausted, Some("1500")), Again::Later(Duration::from_millis(1500)));
+        assert_eq!(refused(exhausted, Some("99999999999")), Again::Later(LONGEST_WAIT));
+        for malformed in ["-1", "soon", ""] {
+            assert_eq!(refused(exhausted, Some(malformed)), Again::BackOff, "{malformed}");
+        }
+        assert_eq!(refused(Code::Unavailable, None), Again::BackOff);
+        assert_eq!(refused(Code::FailedPrecondition, Some("1")), Again::Later(REFUSED_WAIT));
     }
 }

@@ -3,10 +3,12 @@
 //! Nothing here holds an event that the buffer does not hold, so the aggregator may be away for as long as the buffer's
 //! cap allows, and the agent may die at any moment. No failure here reaches a tracer.
 //!
+//! - `addresses`: which of several aggregators is dialled.
 //! - `session`: hello, welcome, batches, acknowledgements.
 //! - `compare`: whether the buffer is an older copy of itself.
 //! - `plan`: what to send next, fresh events and backlog in turns, within the credit.
 
+mod addresses;
 mod compare;
 mod error;
 mod figures;
@@ -21,18 +23,18 @@ use galen_runtime::{Backoff, endpoint::Endpoint};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::{budget::Budget, control::Control, figures::Registry};
-use error::Error;
+use addresses::Addresses;
+use error::{Again, Error};
 
 pub use figures::Figures;
 
-/// The reconnect back-off: full jitter between zero and a bound that doubles from the base up to the cap.
+/// The reconnect back-off: full jitter between zero and a bound that doubles from the base up to the cap, each time that
+/// all aggregators were tried in vain.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 const BACKOFF_CAP: Duration = Duration::from_secs(30);
-/// Wait after a refusal that will not change by itself.
-const REFUSED_WAIT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// TCP and HTTP/2 probes find a peer that has vanished, also while nothing is sent.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -55,60 +57,83 @@ pub struct Node {
 
 pub struct Uplink {
     node: Node,
-    endpoint: Endpoint,
+    endpoints: Vec<Endpoint>,
     buffer: Buffer,
     budget: Budget,
 }
 
 impl Uplink {
-    pub fn new(node: Node, endpoint: Endpoint, buffer: Buffer, budget: Budget) -> Self {
-        Self { node, endpoint, buffer, budget }
+    /// To one of `endpoints`, of which there is at least one.
+    pub fn new(node: Node, endpoints: Vec<Endpoint>, buffer: Buffer, budget: Budget) -> Self {
+        Self { node, endpoints, buffer, budget }
     }
 
     /// Delivers until `stop` is cancelled; then, if it is connected, what the buffer holds at that time.
     pub async fn run(self, stop: CancellationToken) {
+        let mut addresses = Addresses::new(&self.endpoints);
         let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP);
         // A cause is told once, not at each try.
         let mut told = String::new();
+        let mut wait = Duration::ZERO;
         loop {
+            let (endpoint, free) = addresses.next();
+            let moment = free.max(Instant::now() + wait);
+            tokio::select! {
+                () = tokio::time::sleep_until(moment) => {}
+                () = stop.cancelled() => return,
+            }
             let (mut progressed, begun) = (false, Instant::now());
-            let error = match self.session(&stop, &mut progressed).await {
+            let error = match self.session(&endpoint, &stop, &mut progressed).await {
                 Ok(()) => return,
                 Err(error) => error,
             };
             if stop.is_cancelled() {
                 return;
             }
-            self.node.figures.failed.inc();
             if progressed || begun.elapsed() > BACKOFF_CAP {
                 backoff.reset();
             }
-            let wait = match error {
-                // Nothing is wrong: the next hello announces it.
-                Error::NewQueue => continue,
-                _ if error.is_permanent() => REFUSED_WAIT.mul_f64(0.5 + fastrand::f64() / 2.0),
-                _ => backoff.next(),
+            let again = error.again();
+            wait = match again {
+                Again::AtOnce => {
+                    addresses.same_again();
+                    Duration::ZERO
+                }
+                Again::Elsewhere(away) => {
+                    addresses.leave_alone(jittered(away));
+                    Duration::ZERO
+                }
+                Again::Later(away) => {
+                    addresses.leave_alone(jittered(away));
+                    BACKOFF_BASE.mul_f64(fastrand::f64())
+                }
+                Again::BackOff if addresses.all_tried() => backoff.next(),
+                Again::BackOff => BACKOFF_BASE.mul_f64(fastrand::f64()),
             };
+            if matches!(again, Again::Elsewhere(_)) {
+                info!(%endpoint, "the aggregator said goodbye");
+                continue;
+            }
+            if matches!(again, Again::AtOnce) {
+                continue;
+            }
+            self.node.figures.failed.inc();
             let cause = galen_runtime::Chain(&error).to_string();
             if progressed || cause != told {
                 warn!(
-                    endpoint = %self.endpoint,
+                    %endpoint,
                     error = cause,
                     "no session with the aggregator; events stay in the buffer, and it is tried again"
                 );
                 told = cause;
             }
             debug!(retry_in = ?wait, "no session with the aggregator");
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => return,
-            }
         }
     }
 
-    async fn session(&self, stop: &CancellationToken, progressed: &mut bool) -> Result<(), Error> {
+    async fn session(&self, endpoint: &Endpoint, stop: &CancellationToken, progressed: &mut bool) -> Result<(), Error> {
         let opening = async {
-            let channel = connect(&self.endpoint).await?;
+            let channel = connect(endpoint).await?;
             session::open(channel, &self.node, &self.buffer, &self.budget).await
         };
         let (mut session, inbound) = tokio::select! {
@@ -117,8 +142,14 @@ impl Uplink {
         };
         let ended = session.run(inbound, stop).await;
         *progressed = session.progressed;
-        ended
+        // Whatever came after it.
+        ended.map_err(|error| session.goodbye.map_or(error, |away| Error::Goodbye { away }))
     }
+}
+
+/// So long, and up to half of it more: those who were told the same do not come together.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 + fastrand::f64() / 2.0)
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {

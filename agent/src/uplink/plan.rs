@@ -109,6 +109,11 @@ impl Plan {
         }
     }
 
+    /// Whether everything that was sent is acknowledged.
+    pub(super) fn awaits_nothing(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
     /// Whether everything was sent and acknowledged.
     pub(super) fn is_drained(&self) -> bool {
         self.in_flight.is_empty() && self.lanes.iter().all(|lane| self.waiting(lane) == 0)
@@ -168,7 +173,7 @@ mod tests {
     use super::*;
 
     fn queue(epoch: u64, first_unacked: u64, next_seq: u64) -> Queue {
-        Queue { epoch, first_unacked, next_seq, account: None }
+        Queue { epoch, first_unacked, next_seq }
     }
 
     fn progress(epoch: u64, upto: u64, settled: &[(u64, u64)]) -> Progress {

@@ -14,8 +14,8 @@ use galen_buffer::Buffer;
 use galen_proto::{
     PROTOCOL,
     v1::{
-        Account, Ack, AgentMessage, AggregatorMessage, Batch, CommandResult, Heartbeat, Hello, Loss, LossCounter,
-        Queue, Range, Welcome, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
+        Ack, AgentMessage, AggregatorMessage, Batch, CommandResult, Heartbeat, Hello, Loss, LossCounter, Queue, Range,
+        Welcome, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
     },
 };
 use tokio::{
@@ -66,6 +66,8 @@ pub(super) struct Session<'a> {
     /// Counters that went with batches that are not settled, by the number of the batch.
     unsettled: VecDeque<(u64, u64, Vec<galen_buffer::LossCounter>)>,
     not_before: Option<Instant>,
+    /// The aggregator is about to end, and is to be left alone for so long.
+    pub(super) goodbye: Option<Duration>,
     /// Commands that are not done yet. Those beyond what `Control` takes fail at once, so they are few.
     commands: FuturesUnordered<BoxFuture<'static, CommandResult>>,
     /// Whether the aggregator has settled anything in this session.
@@ -97,7 +99,10 @@ pub(super) async fn open<'a>(
     budget: &'a Budget,
 ) -> Result<(Session<'a>, Streaming<AggregatorMessage>), Error> {
     let held = buffer.queues();
-    let queues: Vec<Queue> = held.iter().map(to_wire).collect();
+    let queues: Vec<Queue> = held
+        .iter()
+        .map(|queue| Queue { epoch: queue.epoch, first_unacked: queue.first_unacked, next_seq: queue.next_seq })
+        .collect();
     let hello = Hello {
         protocol: PROTOCOL,
         node: node.name.clone(),
@@ -143,6 +148,7 @@ pub(super) async fn open<'a>(
         batches: 0,
         unsettled: VecDeque::new(),
         not_before: None,
+        goodbye: None,
         commands: FuturesUnordered::new(),
         progressed: false,
     };
@@ -173,7 +179,12 @@ impl Session<'_> {
                     return Ok(());
                 }
             }
-            let may_send = self.plan.has_turn() && self.not_before.is_none();
+            if let Some(away) = self.goodbye
+                && self.plan.awaits_nothing()
+            {
+                return Err(Error::Goodbye { away });
+            }
+            let may_send = self.plan.has_turn() && self.not_before.is_none() && self.goodbye.is_none();
             tokio::select! {
                 biased;
                 message = inbound.message() => {
@@ -221,6 +232,10 @@ impl Session<'_> {
                 self.commands.push(Box::pin(self.node.control.obey(command)));
             }
             Some(aggregator_message::Message::Budget(budget)) => self.budget.lower(budget),
+            Some(aggregator_message::Message::Goodbye(goodbye)) => {
+                let millis = goodbye.return_after_millis.min(*HEARTBEAT_MILLIS.end());
+                self.goodbye = Some(Duration::from_millis(millis.into()));
+            }
             Some(aggregator_message::Message::Welcome(_)) => return Err(Error::SecondWelcome),
             Some(aggregator_message::Message::Heartbeat(_)) | None => {}
         }
@@ -254,7 +269,6 @@ impl Session<'_> {
             settings_error: self.node.control.standing().error,
             measures: figures.measures,
             measures_left_out: figures.left_out,
-            queues: self.buffer.queues().iter().map(to_wire).collect(),
         };
         send(&self.outbound, agent_message::Message::Heartbeat(heartbeat)).await
     }
@@ -281,15 +295,13 @@ impl Session<'_> {
         if first > from {
             self.report_losses().await?;
         }
-        let (queue, counters) = self.buffer.account(epoch).ok_or(galen_buffer::Error::UnknownEpoch(epoch))?;
         Ok(Some(Batch {
             epoch,
             first_seq: first,
             events: events.into_iter().map(|(_, event)| event).collect(),
             lost: Vec::new(),
-            next_seq: queue.next_seq,
-            counters: self.news(epoch, counters),
-            account: to_wire(&queue).account,
+            next_seq: self.next_seq(epoch),
+            counters: self.new_counters(epoch),
         }))
     }
 
@@ -300,10 +312,10 @@ impl Session<'_> {
         if queues.last().is_some_and(|newest| newest.epoch != self.plan.newest_epoch()) {
             return Err(Error::NewQueue);
         }
-        for epoch in queues.into_iter().map(|queue| queue.epoch) {
-            let reported = self.reported.entry(epoch).or_default();
+        for queue in queues {
+            let reported = self.reported.entry(queue.epoch).or_default();
             let mut lost = Vec::new();
-            for loss in self.buffer.losses(epoch) {
+            for loss in self.buffer.losses(queue.epoch) {
                 let range = Range { first: loss.first, last: loss.last };
                 if !reported.contains(&range) {
                     warn!(first = loss.first, last = loss.last, reason = ?loss.reason, "the buffer has lost events");
@@ -311,20 +323,17 @@ impl Session<'_> {
                     lost.push(Loss { range: Some(range), reason: loss.reason.0 });
                 }
             }
-            // It may be gone by now, because all of it is settled.
-            let Some((queue, counters)) = self.buffer.account(epoch) else { continue };
-            let counters = self.news(epoch, counters);
+            let counters = self.new_counters(queue.epoch);
             if lost.is_empty() && counters.is_empty() {
                 continue;
             }
             let batch = Batch {
-                epoch,
+                epoch: queue.epoch,
                 first_seq: 0,
                 events: Vec::new(),
                 lost,
                 next_seq: queue.next_seq,
                 counters,
-                account: to_wire(&queue).account,
             };
             self.count(&batch);
             send(&self.outbound, agent_message::Message::Batch(batch)).await?;
@@ -343,9 +352,11 @@ impl Session<'_> {
         }
     }
 
-    /// Of the counters of a queue, those that changed since they were last sent.
-    fn news(&mut self, epoch: u64, counters: Vec<galen_buffer::LossCounter>) -> Vec<LossCounter> {
-        let now: Vec<_> = counters
+    /// The counters of a queue that changed since they were last sent.
+    fn new_counters(&mut self, epoch: u64) -> Vec<LossCounter> {
+        let now: Vec<_> = self
+            .buffer
+            .counters(epoch)
             .into_iter()
             .map(|counter| LossCounter { reason: counter.reason.0, tracer: counter.tracer, count: counter.count })
             .collect();
@@ -354,11 +365,10 @@ impl Session<'_> {
         *before = now;
         changed
     }
-}
 
-fn to_wire(queue: &galen_buffer::Queue) -> Queue {
-    let galen_buffer::Queue { epoch, first_unacked, next_seq, observed, counted, waiting, .. } = *queue;
-    Queue { epoch, first_unacked, next_seq, account: Some(Account { observed, counted, waiting }) }
+    fn next_seq(&self, epoch: u64) -> u64 {
+        self.buffer.queues().iter().find(|queue| queue.epoch == epoch).map_or(0, |queue| queue.next_seq)
+    }
 }
 
 /// The wire's counter as the buffer knows it.

@@ -31,7 +31,7 @@ mod writer;
 pub use consumer::{Consumer, Delivery, Place};
 pub use embedded::EmbeddedLog;
 pub use error::{Class, Error};
-pub use queue::{Tally, Told, add};
+pub use queue::add;
 pub use settled::Settled;
 pub use watermarks::{Admitted, Limits, MAX_GAPS, Refused, Totals, Watermarks};
 

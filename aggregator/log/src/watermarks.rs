@@ -12,12 +12,14 @@ use std::collections::HashMap;
 
 use galen_proto::v1::{Batch, LogRecord, Loss, LossCounter, LossReason, Progress, Queue, Range};
 
-use crate::queue::{QueueState, RETIRED, Tally, add};
+use crate::queue::{QueueState, add};
 
 /// Ranges above the watermark of a queue, at most.
 pub const MAX_GAPS: usize = 16;
 /// Queues that an agent no longer has and the log still knows, for each node.
 const OLD_QUEUES: usize = 4;
+/// Holds the totals of the queues that were dropped.
+const RETIRED: u64 = 0;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -167,8 +169,6 @@ impl Watermarks {
         if let Some(first) = records.first_mut() {
             first.lost = lost;
             first.counters = counters;
-            first.next_seq = batch.next_seq;
-            first.account = batch.account;
         }
         for record in &records {
             self.apply(record);
@@ -194,7 +194,6 @@ impl Watermarks {
             queue.settled.insert(range.first, range.last);
         }
         queue.raise(&record.counters);
-        queue.hear(record);
     }
 
     /// The figures of every node.
@@ -205,11 +204,6 @@ impl Watermarks {
     /// The figures of one node.
     pub fn totals_of(&self, node: &str) -> Totals {
         self.nodes.get(node).map(|queues| totals(queues)).unwrap_or_default()
-    }
-
-    /// What became of a node's observations, queue by queue.
-    pub fn tallies(&self, node: &str) -> Vec<Tally> {
-        self.nodes.get(node).map(|queues| queues.iter().map(QueueState::tally).collect()).unwrap_or_default()
     }
 
     /// As it is stored.

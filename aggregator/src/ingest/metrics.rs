@@ -2,6 +2,7 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 
+use super::Available;
 use crate::metrics::Registry;
 
 /// Events are counted when their fate is known: received = logged + deduplicated + rejected.
@@ -15,7 +16,7 @@ pub struct Metrics {
     pub rejected_events: IntCounterVec,
     pub groups: IntCounter,
     pub disk_errors: IntCounter,
-    pub log_available: IntGauge,
+    pub log_available: Available,
     pub queues_forgotten: IntGauge,
     /// Receipt of a batch to the beginning of its group.
     pub queue_seconds: Histogram,
@@ -29,7 +30,7 @@ impl Metrics {
     /// # Errors
     /// A name is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self {
+        Ok(Self {
             received_events: registry
                 .counter("ingest_received_events_total", "Events of batches that came for the log.")?,
             received_bytes: registry
@@ -45,7 +46,9 @@ impl Metrics {
             groups: registry.counter("ingest_written_groups_total", "Groups of batches written to the log.")?,
             disk_errors: registry
                 .counter("ingest_disk_errors_total", "Disk errors that the log refused a group with.")?,
-            log_available: registry.gauge("ingest_log_available", "1 if the log takes events, else 0.")?,
+            log_available: Available::new(
+                registry.gauge("ingest_log_available", "1 if the log takes events, else 0.")?,
+            ),
             queues_forgotten: registry
                 .gauge("ingest_forgotten_nodes", "Nodes whose watermarks were dropped because there were too many.")?,
             queue_seconds: registry.histogram(
@@ -63,9 +66,7 @@ impl Metrics {
                 "Seconds from the receipt of a batch until it is durable.",
                 buckets(),
             )?,
-        };
-        metrics.log_available.set(1);
-        Ok(metrics)
+        })
     }
 }
 

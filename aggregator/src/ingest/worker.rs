@@ -209,7 +209,7 @@ impl Worker {
     fn reopen(&mut self, error: &galen_log::Error) {
         tracing::error!(error = %Chain(error), "the log cannot be written: agents are refused until it can");
         self.metrics.disk_errors.inc();
-        self.metrics.log_available.set(0);
+        self.metrics.log_available.set(false);
         self.records.clear();
         for answer in std::mem::take(&mut self.answers) {
             match answer {
@@ -228,7 +228,7 @@ impl Worker {
             match self.log.reopen() {
                 Ok(watermarks) => {
                     self.watermarks = watermarks;
-                    self.metrics.log_available.set(1);
+                    self.metrics.log_available.set(true);
                     tracing::info!("the log is open again");
                     return;
                 }

@@ -1,28 +1,45 @@
-//! What agents say of themselves in figures: the last word of each connected node, checked, bounded, and shown under the
-//! agent's own names with the label `node`.
+//! What agents say of themselves in figures: the last word of each node, checked and bounded.
 //!
-//! Every name begins with `galen_agent_`, so none can be taken for one of the aggregator's. A name has the kind and the
-//! label names that it was first heard with, for as long as a connected node tells it; what differs, is malformed, comes
-//! twice or finds no room is refused and counted. A node's figures go when it leaves.
+//! Names and labels are kept once, a node's word is a list of series and values: ten thousand nodes have the same
+//! hundred series. Shown in two ways:
+//!
+//! - all nodes together (`galen_fleet_…`). A counter's sum is of what was added while nodes were heard of here, so it
+//!   never goes back: not when an agent starts anew, leaves, or comes from another aggregator. A gauge's sum and maximum
+//!   are of the nodes that are connected.
+//! - each node by itself (`galen_agent_…`, with the label `node`), also for a while after it has gone.
+//!
+//! A name has the kind and the label names that it was first heard with, for as long as a node tells it; what differs, is
+//! malformed, comes twice or finds no room is refused and counted. Those that have gone make room first.
+
+mod show;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::Write,
     sync::Arc,
+    time::Duration,
 };
 
 use galen_proto::v1::{Measure, MeasureKind};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use tokio::time::Instant;
+
+pub use show::{ParseShardError, Shard, TooMany};
 
 const PREFIX: &str = "galen_agent_";
-const HELP: &str = "Of the node, as its agent tells it.";
 /// Figures of one heartbeat.
 const MAX_OF_NODE: usize = 512;
 const MAX_NAMES: usize = 2048;
+/// Names with their labels that are told apart.
+const MAX_SERIES: usize = 16 << 10;
 /// Bytes of a metric's name, a label's name, a label's value.
 const MAX_NAME: usize = 128;
 const MAX_LABELS: usize = 8;
-/// What other kinds of metric make of a name, and what only counters end in.
-const NOT_GAUGES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+/// What other kinds of metric make of a name, what only counters end in, and what the maximum of all nodes does.
+const NOT_GAUGES: [&str; 5] = ["_total", "_sum", "_count", "_bucket", "_max"];
+/// How long a node is shown that has gone.
+const GONE_FOR: Duration = Duration::from_secs(300);
+/// Between the parts of a key: no name and no value may have it.
+const SEPARATOR: char = '\x1f';
 
 /// Why a figure is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,135 +64,217 @@ impl Refused {
 
 #[derive(Debug)]
 pub(super) struct Figures {
-    /// Series of all nodes together.
+    /// Values of all nodes together.
     cap: usize,
-    shown: usize,
-    families: BTreeMap<String, Family>,
+    kept: usize,
+    /// By key.
+    places: HashMap<Box<str>, u32>,
+    series: Vec<Option<Series>>,
+    free: Vec<u32>,
+    names: BTreeMap<Arc<str>, Name>,
+    nodes: HashMap<Arc<str>, Word>,
     refused: BTreeMap<Refused, u64>,
-    /// What agents left out of their last heartbeats; only those that did.
-    left_out: HashMap<Arc<str>, u64>,
+    /// Of the key that is looked for.
+    key: String,
 }
 
+/// What holds for all series of a name.
 #[derive(Debug)]
-struct Family {
+struct Name {
     kind: MeasureKind,
-    /// In the order of their names.
+    /// In order.
     labels: Vec<String>,
-    nodes: HashMap<Arc<str>, Vec<Series>>,
+    series: Vec<u32>,
 }
 
+/// A name with labels.
 #[derive(Debug)]
 struct Series {
+    key: Box<str>,
+    name: Arc<str>,
+    kind: MeasureKind,
     /// Of the labels.
     values: Vec<Box<str>>,
-    value: f64,
+    /// Nodes that tell it.
+    nodes: u32,
+    /// Of a counter: what was added.
+    added: f64,
+}
+
+/// What a node said last.
+#[derive(Debug, Default)]
+struct Word {
+    /// By the place of the series, in order.
+    values: Vec<(u32, f64)>,
+    left_out: u64,
+    gone: Option<Instant>,
 }
 
 impl Figures {
     pub(super) fn new(cap: usize) -> Self {
-        Self { cap, shown: 0, families: BTreeMap::new(), refused: BTreeMap::new(), left_out: HashMap::new() }
+        Self {
+            cap,
+            kept: 0,
+            places: HashMap::new(),
+            series: Vec::new(),
+            free: Vec::new(),
+            names: BTreeMap::new(),
+            nodes: HashMap::new(),
+            refused: BTreeMap::new(),
+            key: String::new(),
+        }
     }
 
     /// In the place of what the node said before.
     pub(super) fn report(&mut self, node: &Arc<str>, measures: Vec<Measure>, left_out: u64) {
-        self.forget(node);
-        if left_out > 0 {
-            self.left_out.insert(Arc::clone(node), left_out);
+        let before = self.nodes.remove(node);
+        let known = before.is_some();
+        let before = before.unwrap_or_default().values;
+        self.kept -= before.len();
+        let count = measures.len().min(MAX_OF_NODE);
+        self.refuse(Refused::Full, measures.len() - count);
+        if self.kept + count > self.cap {
+            self.forget_gone(Instant::now());
         }
-        let beyond = measures.len().saturating_sub(MAX_OF_NODE);
-        if beyond > 0 {
-            *self.refused.entry(Refused::Full).or_default() += beyond as u64;
-        }
+        let room = self.cap.saturating_sub(self.kept);
+        let mut values: Vec<(u32, f64)> = Vec::with_capacity(count);
         for measure in measures.into_iter().take(MAX_OF_NODE) {
-            if let Err(refused) = self.take(node, measure) {
-                *self.refused.entry(refused).or_default() += 1;
+            let value = measure.value;
+            let taken = if values.len() < room { self.place(measure) } else { check(&measure).and(Err(Refused::Full)) };
+            match taken {
+                Ok(place) => values.push((place, value)),
+                Err(refused) => self.refuse(refused, 1),
             }
         }
+        let told = values.len();
+        values.sort_by_key(|(place, _)| *place);
+        values.dedup_by_key(|(place, _)| *place);
+        self.refuse(Refused::Twice, told - values.len());
+        for (place, value) in &values {
+            let Some(series) = &mut self.series[*place as usize] else { continue };
+            series.nodes += 1;
+            if known && series.kind == MeasureKind::Counter {
+                let earlier = before.binary_search_by_key(place, |(place, _)| *place).map_or(0.0, |at| before[at].1);
+                // Less than before: the agent has started anew.
+                series.added += if *value < earlier { *value } else { *value - earlier };
+            }
+        }
+        self.kept += values.len();
+        self.release(&before);
+        values.shrink_to_fit();
+        self.nodes.insert(Arc::clone(node), Word { values, left_out, gone: None });
     }
 
-    pub(super) fn forget(&mut self, node: &str) {
-        let mut gone = 0;
-        self.families.retain(|_, family| {
-            gone += family.nodes.remove(node).map_or(0, |series| series.len());
-            !family.nodes.is_empty()
-        });
-        self.shown -= gone;
-        self.left_out.remove(node);
+    /// The node has left: it is forgotten after a while, unless it comes back.
+    pub(super) fn gone(&mut self, node: &str) {
+        if let Some(word) = self.nodes.get_mut(node) {
+            word.gone = Some(Instant::now());
+        }
     }
 
     pub(super) fn left_out(&self) -> u64 {
-        self.left_out.values().fold(0, |all, one| all.saturating_add(*one))
+        let here = self.nodes.values().filter(|word| word.gone.is_none());
+        here.fold(0, |all, word| all.saturating_add(word.left_out))
     }
 
-    /// Series that are shown.
-    pub(super) fn shown(&self) -> u64 {
-        self.shown as u64
+    /// Series of nodes.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept as u64
     }
 
     pub(super) fn refused(&self) -> BTreeMap<Refused, u64> {
         self.refused.clone()
     }
 
-    pub(super) fn collect(&self) -> Vec<MetricFamily> {
-        self.families.iter().map(|(name, family)| family.collect(name)).collect()
+    /// Nodes that have gone for long enough.
+    fn forget_stale(&mut self) {
+        if let Some(then) = Instant::now().checked_sub(GONE_FOR) {
+            self.forget_gone(then);
+        }
     }
 
-    fn take(&mut self, node: &Arc<str>, mut measure: Measure) -> Result<(), Refused> {
-        check(&measure)?;
-        measure.labels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        if self.shown >= self.cap || (!self.families.contains_key(&measure.name) && self.families.len() >= MAX_NAMES) {
-            return Err(Refused::Full);
+    /// Nodes that had gone by `then`.
+    fn forget_gone(&mut self, then: Instant) {
+        let stale = self.nodes.extract_if(|_, word| word.gone.is_some_and(|gone| gone <= then));
+        for (_, word) in stale.collect::<Vec<_>>() {
+            self.kept -= word.values.len();
+            self.release(&word.values);
         }
-        let (kind, labels) = (measure.kind(), measure.labels);
-        let (names, values): (Vec<_>, Vec<_>) =
-            labels.into_iter().map(|label| (label.name, label.value.into_boxed_str())).unzip();
-        let family = self.families.entry(measure.name);
-        let family = family.or_insert_with(|| Family { kind, labels: names.clone(), nodes: HashMap::new() });
-        if family.kind != kind || family.labels != names {
-            return Err(Refused::Mismatch);
-        }
-        let series = family.nodes.entry(Arc::clone(node)).or_default();
-        if series.iter().any(|known| known.values == values) {
-            return Err(Refused::Twice);
-        }
-        series.push(Series { values, value: measure.value });
-        self.shown += 1;
-        Ok(())
     }
-}
 
-impl Family {
-    fn collect(&self, name: &str) -> MetricFamily {
-        let pair = |name: &str, value: &str| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value.to_owned());
-            pair
-        };
-        let metrics = self.nodes.iter().flat_map(|(node, series)| {
-            series.iter().map(move |Series { values, value }| {
-                let own = self.labels.iter().zip(values).map(|(name, value)| pair(name, value));
-                let mut metric = Metric::from_label(std::iter::once(pair("node", node)).chain(own).collect());
-                if self.kind == MeasureKind::Counter {
-                    let mut counter = Counter::default();
-                    counter.set_value(*value);
-                    metric.set_counter(counter);
-                } else {
-                    let mut gauge = Gauge::default();
-                    gauge.set_value(*value);
-                    metric.set_gauge(gauge);
+    /// One node less tells these.
+    fn release(&mut self, values: &[(u32, f64)]) {
+        for (place, _) in values {
+            let slot = &mut self.series[*place as usize];
+            let Some(series) = slot else { continue };
+            series.nodes -= 1;
+            if series.nodes > 0 {
+                continue;
+            }
+            self.places.remove(&series.key);
+            if let Some(name) = self.names.get_mut(&series.name) {
+                name.series.retain(|other| other != place);
+                if name.series.is_empty() {
+                    self.names.remove(&series.name);
                 }
-                metric
-            })
-        });
-        let metrics = metrics.collect();
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(HELP.to_owned());
-        let kind = if self.kind == MeasureKind::Counter { MetricType::COUNTER } else { MetricType::GAUGE };
-        family.set_field_type(kind);
-        family.set_metric(metrics);
-        family
+            }
+            *slot = None;
+            self.free.push(*place);
+        }
+    }
+
+    fn refuse(&mut self, why: Refused, count: usize) {
+        if count > 0 {
+            *self.refused.entry(why).or_default() += count as u64;
+        }
+    }
+
+    /// The place of a measure's series, which may be new.
+    fn place(&mut self, mut measure: Measure) -> Result<u32, Refused> {
+        let kind = measure.kind();
+        if !measure.value.is_finite() || (kind == MeasureKind::Counter && measure.value < 0.0) {
+            return Err(Refused::Malformed);
+        }
+        measure.labels.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.key.clear();
+        self.key.push_str(&measure.name);
+        for label in &measure.labels {
+            // A String takes all.
+            let _ = write!(self.key, "{SEPARATOR}{}{SEPARATOR}{}", label.name, label.value);
+        }
+        if let Some(place) = self.places.get(self.key.as_str()) {
+            let known = self.series[*place as usize].as_ref().is_some_and(|series| series.kind == kind);
+            return if known { Ok(*place) } else { Err(Refused::Mismatch) };
+        }
+        check(&measure)?;
+        self.begin(measure, kind)
+    }
+
+    /// A series that nobody has told yet.
+    fn begin(&mut self, measure: Measure, kind: MeasureKind) -> Result<u32, Refused> {
+        let (labels, values): (Vec<_>, Vec<_>) =
+            measure.labels.into_iter().map(|label| (label.name, label.value.into_boxed_str())).unzip();
+        match self.names.get(measure.name.as_str()) {
+            Some(name) if name.kind != kind || name.labels != labels => return Err(Refused::Mismatch),
+            None if self.names.len() >= MAX_NAMES => return Err(Refused::Full),
+            _ => {}
+        }
+        let place = match self.free.pop() {
+            Some(place) => place,
+            None if self.series.len() >= MAX_SERIES => return Err(Refused::Full),
+            None => {
+                self.series.push(None);
+                self.series.len() as u32 - 1
+            }
+        };
+        let known = self.names.get_key_value(measure.name.as_str()).map(|(name, _)| Arc::clone(name));
+        let name: Arc<str> = known.unwrap_or_else(|| measure.name.into());
+        let series = self.names.entry(Arc::clone(&name)).or_insert_with(|| Name { kind, labels, series: Vec::new() });
+        series.series.push(place);
+        let key: Box<str> = self.key.as_str().into();
+        self.places.insert(key.clone(), place);
+        self.series[place as usize] = Some(Series { key, name, kind, values, nodes: 0, added: 0.0 });
+        Ok(place)
     }
 }
 
@@ -188,7 +287,7 @@ fn check(measure: &Measure) -> Result<(), Refused> {
     let name = &measure.name;
     let fits_kind = match measure.kind() {
         MeasureKind::Unspecified => false,
-        MeasureKind::Counter => name.ends_with("_total") && measure.value >= 0.0,
+        MeasureKind::Counter => name.ends_with("_total"),
         MeasureKind::Gauge => !NOT_GAUGES.iter().any(|end| name.ends_with(end)),
     };
     let labels = &measure.labels;
@@ -203,91 +302,10 @@ fn check(measure: &Measure) -> Result<(), Refused> {
         && name.len() > PREFIX.len()
         && name.starts_with(PREFIX)
         && fits_kind
-        && measure.value.is_finite()
         && labels.len() <= MAX_LABELS
         && labels.iter().enumerate().all(is_label);
     if well_formed { Ok(()) } else { Err(Refused::Malformed) }
 }
 
 #[cfg(test)]
-mod tests {
-    use galen_proto::v1::Label;
-
-    use super::*;
-
-    fn counter(name: &str, labels: &[(&str, &str)]) -> Measure {
-        let label = |(name, value): &(&str, &str)| Label { name: (*name).into(), value: (*value).into() };
-        let labels = labels.iter().map(label).collect();
-        Measure { name: format!("galen_agent_{name}"), kind: MeasureKind::Counter.into(), labels, value: 3.0 }
-    }
-
-    fn refused(figures: &Figures, refused: Refused) -> u64 {
-        figures.refused.get(&refused).copied().unwrap_or_default()
-    }
-
-    #[test]
-    fn a_node_is_shown_by_its_last_word_and_no_more_when_it_left() {
-        let (node, mut figures) = ("web-1".into(), Figures::new(100));
-        figures.report(&node, vec![counter("a_total", &[("z", "1"), ("b", "2")]), counter("b_total", &[])], 0);
-        figures.report(&node, vec![counter("a_total", &[("b", "2"), ("z", "1")])], 0);
-        let families = figures.collect();
-        assert_eq!((families.len(), figures.shown()), (1, 1));
-        let text = prometheus::TextEncoder::new().encode_to_string(&families).unwrap();
-        let line = "galen_agent_a_total{node=\"web-1\",b=\"2\",z=\"1\"} 3\n";
-        assert!(text.contains(line) && text.contains("# TYPE galen_agent_a_total counter"), "{text}");
-        figures.forget("web-1");
-        assert_eq!((figures.collect().len(), figures.shown()), (0, 0));
-        assert!(figures.refused.is_empty());
-    }
-
-    #[test]
-    fn what_is_malformed_is_refused() {
-        let wrong = [
-            Measure { name: "galen_aggregator_log_segments".into(), ..counter("", &[]) },
-            Measure { name: "up_total".into(), ..counter("", &[]) },
-            counter("a\nb_total", &[]),
-            counter("A_total", &[]),
-            counter(&format!("{}_total", "a".repeat(MAX_NAME)), &[]),
-            counter("a_events", &[]),
-            Measure { kind: MeasureKind::Gauge.into(), ..counter("a_total", &[]) },
-            Measure { kind: 0, ..counter("a_total", &[]) },
-            Measure { kind: 77, ..counter("a_total", &[]) },
-            Measure { value: f64::NAN, ..counter("a_total", &[]) },
-            Measure { value: -1.0, ..counter("a_total", &[]) },
-            counter("a_total", &[("node", "web-2")]),
-            counter("a_total", &[("__name__", "a")]),
-            counter("a_total", &[("a", "1"), ("a", "2")]),
-            counter("a_total", &[("a", "two\nlines")]),
-            counter("a_total", &[("a", &"x".repeat(MAX_NAME + 1))]),
-            counter("a_total", &["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|name| (name, ""))),
-        ];
-        let (count, mut figures) = (wrong.len() as u64, Figures::new(100));
-        figures.report(&"web-1".into(), wrong.into(), 0);
-        assert_eq!((refused(&figures, Refused::Malformed), figures.shown()), (count, 0));
-        assert!(figures.families.is_empty());
-    }
-
-    #[test]
-    fn a_name_keeps_its_kind_and_labels_and_a_series_comes_once() {
-        let mut figures = Figures::new(100);
-        figures.report(&"web-1".into(), vec![counter("a_total", &[("b", "1")]), counter("a_total", &[("b", "1")])], 0);
-        figures.report(&"web-2".into(), vec![counter("a_total", &[]), counter("a_total", &[("b", "1")])], 0);
-        assert_eq!((refused(&figures, Refused::Twice), refused(&figures, Refused::Mismatch)), (1, 1));
-        assert_eq!(figures.shown(), 2);
-    }
-
-    #[test]
-    fn series_and_names_are_bounded_and_room_is_given_back() {
-        let mut figures = Figures::new(10);
-        let many = |count: usize| (0..count).map(|n| counter(&format!("a{n}_total"), &[])).collect::<Vec<_>>();
-        figures.report(&"web-1".into(), many(8), 0);
-        figures.report(&"web-2".into(), many(8), 0);
-        assert_eq!((refused(&figures, Refused::Full), figures.shown()), (6, 10));
-        figures.forget("web-1");
-        figures.report(&"web-2".into(), many(8), 0);
-        assert_eq!((refused(&figures, Refused::Full), figures.shown()), (6, 8));
-        let mut figures = Figures::new(100_000);
-        figures.report(&"web-1".into(), many(MAX_OF_NODE + 5), 0);
-        assert_eq!((refused(&figures, Refused::Full), figures.shown()), (5, MAX_OF_NODE as u64));
-    }
-}
+mod tests;

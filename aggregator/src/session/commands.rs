@@ -31,11 +31,11 @@ impl Commands {
     }
 
     /// The next to send, once there is one.
-    pub(super) async fn next(&mut self, orders: &mut mpsc::Receiver<Order>) -> Command {
+    pub(super) async fn next(&mut self, orders: &mut mpsc::Receiver<Box<Order>>) -> Command {
         let order = match self.first.pop_front() {
             Some(command) => Order { command, answer: None },
             None => match orders.recv().await {
-                Some(order) => order,
+                Some(order) => *order,
                 None => std::future::pending().await,
             },
         };
@@ -85,7 +85,7 @@ mod tests {
         let mut asking = Vec::new();
         for _ in 1..UNDERWAY {
             let (answer, answered) = oneshot::channel();
-            orders.send(Order { command: record(), answer: Some(answer) }).await.unwrap();
+            orders.send(Box::new(Order { command: record(), answer: Some(answer) })).await.unwrap();
             asking.push(answered);
         }
         for id in 1..=UNDERWAY as u64 {

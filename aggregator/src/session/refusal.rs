@@ -1,5 +1,7 @@
 //! Why a session ends, and the one place that says so in gRPC's terms.
 
+use std::time::Duration;
+
 use galen_log::Refused;
 use tonic::{Code, Status};
 
@@ -48,6 +50,8 @@ pub enum Refusal {
     NotReading,
     #[error("{0} agents are connected, as many as are allowed")]
     Full(usize),
+    #[error("more sessions begin than are taken in a second: come again in {} ms", again.as_millis())]
+    TooManyNew { again: Duration },
     #[error("a newer session of the node has begun")]
     Replaced,
     #[error("the aggregator is shutting down")]
@@ -75,6 +79,7 @@ impl Refusal {
             Self::Silent => "silent",
             Self::NotReading => "not_reading",
             Self::Full(_) => "full",
+            Self::TooManyNew { .. } => "too_many_new",
             Self::Replaced => "replaced",
             Self::ShuttingDown => "shutting_down",
         }
@@ -94,9 +99,11 @@ impl Refusal {
             | Self::LossWithoutRange
             | Self::Undecodable(_)
             | Self::Log(Rejected::Refused(Refused::TooManyGaps { .. })) => Code::InvalidArgument,
-            Self::TooMany { .. } | Self::BatchTooMany { .. } | Self::TooLarge { .. } | Self::Full(_) => {
-                Code::ResourceExhausted
-            }
+            Self::TooMany { .. }
+            | Self::BatchTooMany { .. }
+            | Self::TooLarge { .. }
+            | Self::Full(_)
+            | Self::TooManyNew { .. } => Code::ResourceExhausted,
             Self::Log(Rejected::Unavailable) | Self::Silent | Self::NotReading | Self::ShuttingDown => {
                 Code::Unavailable
             }
@@ -107,6 +114,11 @@ impl Refusal {
 
 impl From<&Refusal> for Status {
     fn from(refusal: &Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        let mut status = Self::new(refusal.code(), refusal.to_string());
+        if let Refusal::TooManyNew { again } = refusal {
+            let millis = u32::try_from(again.as_millis()).unwrap_or(u32::MAX);
+            status.metadata_mut().insert(galen_proto::RETRY_AFTER, millis.into());
+        }
+        status
     }
 }

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{control::Order, nodes::Nodes, session::Refusal};
 
-/// Orders that may wait for a session.
+/// Orders that may wait for a session. Boxed, because a channel has room for 32 from its beginning.
 const ORDERS: usize = 16;
 
 /// All seats.
@@ -17,6 +17,7 @@ pub struct Seats {
     limit: usize,
     nodes: Arc<Nodes>,
     taken: Mutex<Taken>,
+    left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ struct Taken {
 struct Holder {
     id: u64,
     replaced: CancellationToken,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Box<Order>>,
 }
 
 /// Held by a session for as long as it lasts.
@@ -41,12 +42,12 @@ pub struct Seat {
     /// A newer session of the node has begun.
     pub replaced: CancellationToken,
     /// What the node is asked to do.
-    pub orders: mpsc::Receiver<Order>,
+    pub orders: mpsc::Receiver<Box<Order>>,
 }
 
 impl Seats {
     pub fn new(limit: usize, nodes: Arc<Nodes>) -> Arc<Self> {
-        Arc::new(Self { limit, nodes, taken: Mutex::default() })
+        Arc::new(Self { limit, nodes, taken: Mutex::default(), left: Notify::new() })
     }
 
     /// Takes the seat of the node; whoever held it is told.
@@ -69,8 +70,19 @@ impl Seats {
     }
 
     /// The way to the session of a node, if it is connected.
-    pub fn orders(&self, node: &str) -> Option<mpsc::Sender<Order>> {
+    pub fn orders(&self, node: &str) -> Option<mpsc::Sender<Box<Order>>> {
         self.taken.lock().by_node.get(node).map(|holder| holder.orders.clone())
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn emptied(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.count() == 0 {
+                return;
+            }
+            left.await;
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -85,6 +97,9 @@ impl Drop for Seat {
             taken.by_node.remove(&self.node);
             // Under the lock, so that it cannot come after the next session's beginning.
             self.seats.nodes.disconnected(&self.node);
+            if taken.by_node.is_empty() {
+                self.seats.left.notify_waiters();
+            }
         }
     }
 }

@@ -1,16 +1,20 @@
 //! One session, from its hello to its end.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use galen_proto::v1::{
-    Ack, AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Heartbeat, Hello, Welcome,
-    agent_message, aggregator_message,
+    Ack, AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Goodbye, Heartbeat, Hello,
+    Welcome, agent_message, aggregator_message,
 };
 use galen_runtime::BoxError;
 use prost::Message;
 use tokio::{
     sync::mpsc::{self, error::SendTimeoutError},
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tonic::{Code, Status, Streaming};
 
@@ -26,8 +30,14 @@ use crate::{
 
 /// Heartbeats that may be missed.
 const PATIENCE: u32 = 3;
+/// How long an agent may take to leave after the goodbye. Then no more is read from it.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long it should stay away, so that it does not find the same aggregator still ending.
+const AWAY: Duration = Duration::from_secs(2);
 
-type Outbox = mpsc::Sender<Result<AggregatorMessage, Status>>;
+/// Boxed, because a channel has room for 32 from its beginning.
+pub(super) type Answer = Result<Box<AggregatorMessage>, Status>;
+type Outbox = mpsc::Sender<Answer>;
 type Submission = Pin<Box<dyn Future<Output = Result<(), Rejected>> + Send>>;
 
 /// How a session ends that nobody ended.
@@ -136,6 +146,17 @@ struct Session {
     waiting: Option<Submission>,
     commands: Commands,
     heard: Instant,
+    presence: Presence,
+}
+
+/// How far the session is on its way out.
+#[derive(Debug, Clone, Copy)]
+enum Presence {
+    Stays,
+    /// The agent was told goodbye, and may leave until then.
+    MayLeave(Instant),
+    /// Nothing more is read. Once all that was is acknowledged, the session ends.
+    Closing,
 }
 
 /// What a session does next.
@@ -145,6 +166,8 @@ enum Step {
     Settled,
     Tick,
     Order(Command),
+    Goodbye,
+    Close,
     Gone,
 }
 
@@ -174,7 +197,7 @@ impl Session {
             heartbeat_millis: terms.heartbeat.as_millis() as u32,
         };
         let welcome = aggregator_message::Message::Welcome(welcome);
-        outbox.send(Ok(AggregatorMessage { message: Some(welcome) })).await.map_err(|_| End::Left)?;
+        outbox.send(Ok(Box::new(AggregatorMessage { message: Some(welcome) }))).await.map_err(|_| End::Left)?;
         Ok(Self {
             sessions,
             seat,
@@ -186,14 +209,22 @@ impl Session {
             waiting: None,
             commands,
             heard: Instant::now(),
+            presence: Presence::Stays,
         })
     }
 
     async fn serve(&mut self, inbox: &mut Streaming<AgentMessage>) -> Result<std::convert::Infallible, End> {
         let mut ticks = interval(self.sessions.terms.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let leaving = self.sessions.leaving.clone();
+        let mut turn = pin!(leaving.turn());
         loop {
-            let reads = self.waiting.is_none() && self.underway < self.sessions.terms.credit;
+            let (stays, closing) =
+                (matches!(self.presence, Presence::Stays), matches!(self.presence, Presence::Closing));
+            if closing && self.waiting.is_none() && self.underway == 0 {
+                return Err(Refusal::ShuttingDown.into());
+            }
+            let reads = !closing && self.waiting.is_none() && self.underway < self.sessions.terms.credit;
             let orders = self.commands.has_room();
             let receipts = Arc::clone(&self.receipts);
             let step = tokio::select! {
@@ -201,6 +232,8 @@ impl Session {
                 () = receipts.wait() => Step::Settled,
                 queued = queued(&mut self.waiting) => Step::Queued(queued),
                 _ = ticks.tick() => Step::Tick,
+                () = &mut turn, if stays => Step::Goodbye,
+                () = may_leave(self.presence) => Step::Close,
                 command = self.commands.next(&mut self.seat.orders), if orders => Step::Order(command),
                 message = inbox.message(), if reads => Step::Message(message),
                 () = self.outbox.closed() => Step::Gone,
@@ -217,6 +250,12 @@ impl Session {
                     self.sessions.control_metrics.sent.inc();
                     self.send(aggregator_message::Message::Command(command)).await?;
                 }
+                Step::Goodbye => {
+                    self.presence = Presence::MayLeave(Instant::now() + GRACE);
+                    let goodbye = Goodbye { return_after_millis: AWAY.as_millis() as u32 };
+                    self.send(aggregator_message::Message::Goodbye(goodbye)).await?;
+                }
+                Step::Close => self.presence = Presence::Closing,
                 Step::Gone => return Err(End::Left),
             }
         }
@@ -295,7 +334,7 @@ impl Session {
 
     /// Waits for an agent that is slow to read, but not for ever.
     async fn send(&mut self, message: aggregator_message::Message) -> Result<(), End> {
-        let message = AggregatorMessage { message: Some(message) };
+        let message = Box::new(AggregatorMessage { message: Some(message) });
         match self.outbox.send_timeout(Ok(message), self.sessions.terms.heartbeat * PATIENCE).await {
             Ok(()) => Ok(()),
             Err(SendTimeoutError::Timeout(_)) => Err(Refusal::NotReading.into()),
@@ -309,5 +348,13 @@ async fn queued(waiting: &mut Option<Submission>) -> Result<(), Rejected> {
     match waiting {
         Some(submission) => submission.await,
         None => std::future::pending().await,
+    }
+}
+
+/// The end of the time in which an agent may leave, if it was told goodbye.
+async fn may_leave(presence: Presence) {
+    match presence {
+        Presence::MayLeave(until) => sleep_until(until).await,
+        Presence::Stays | Presence::Closing => std::future::pending().await,
     }
 }

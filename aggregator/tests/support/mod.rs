@@ -2,14 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes};
-use galen_aggregator::{Addresses, Config, Settings};
+use galen_aggregator::{Addresses, Config, Running, Settings};
 use galen_log::{EmbeddedLog, Log, embedded};
 use galen_proto::v1::{
-    AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Heartbeat, Hello, LogRecord, Loss,
-    LossReason, Queue, Range, Welcome, agent_message, aggregator_message,
+    AgentMessage, AggregatorMessage, Batch, Command, CommandOutcome, CommandResult, Goodbye, Heartbeat, Hello,
+    LogRecord, Loss, LossReason, Queue, Range, Welcome, agent_message, aggregator_message,
 };
 use galen_runtime::{Drained, Span, Supervisor};
 use prost::Message;
@@ -29,12 +29,12 @@ use tonic::{
 
 /// For anything that must happen: far more than it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-const SESSION: &str = "/galen.v1.AgentService/Session";
+pub(crate) const SESSION: &str = "/galen.v1.AgentService/Session";
 pub(crate) const EPOCH: u64 = 0x00c0_ffee;
 
 pub(crate) struct Aggregator {
     pub(crate) addresses: Addresses,
-    supervisor: Supervisor,
+    running: Running,
 }
 
 /// Settings for tests: any ports, nothing that is not asked for.
@@ -53,14 +53,13 @@ impl Aggregator {
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
-        let supervisor = Supervisor::new();
-        let addresses = galen_aggregator::start(settings, supervisor.clone()).await.unwrap();
-        Self { addresses, supervisor }
+        let running = galen_aggregator::start(settings, Supervisor::new()).await.unwrap();
+        Self { addresses: running.addresses.clone(), running }
     }
 
     /// Ends it, as SIGTERM does.
     pub(crate) async fn stop(self) {
-        assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
+        assert_eq!(self.running.drain(PATIENCE).await, Drained::Complete);
     }
 
     /// Waits until a figure is so much.
@@ -78,11 +77,7 @@ impl Aggregator {
 
     /// Figures by name and labels, as they are scraped.
     pub(crate) async fn metrics(&self) -> BTreeMap<String, f64> {
-        let mut stream = TcpStream::connect(self.addresses.http).await.unwrap();
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.addresses.http);
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
+        let answer = http_get(self.addresses.http, "/metrics").await;
         let lines = answer.lines().filter(|line| line.starts_with("galen_"));
         lines
             .filter_map(|line| {
@@ -131,6 +126,16 @@ impl Aggregator {
     }
 }
 
+/// The whole answer, with its head.
+pub(crate) async fn http_get(http: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(http).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
+    answer
+}
+
 /// An agent's end of a stream.
 pub(crate) struct Agent {
     outbox: mpsc::Sender<Bytes>,
@@ -138,7 +143,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    async fn call(endpoint: Endpoint, path: &'static str) -> Result<Self, Status> {
+    pub(crate) async fn call(endpoint: Endpoint, path: &'static str) -> Result<Self, Status> {
         let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.map_err(|error| Status::from_error(error.into()))?;
@@ -201,6 +206,14 @@ impl Agent {
         }
     }
 
+    /// Waits until it is asked to go elsewhere.
+    pub(crate) async fn goodbye(&mut self) -> Goodbye {
+        match self.next().await.unwrap() {
+            aggregator_message::Message::Goodbye(goodbye) => goodbye,
+            other => panic!("no goodbye: {other:?}"),
+        }
+    }
+
     /// Waits for a command.
     pub(crate) async fn command(&mut self) -> Command {
         match self.next().await.unwrap() {
@@ -231,7 +244,7 @@ impl Agent {
 }
 
 pub(crate) fn queue(first_unacked: u64, next_seq: u64) -> Queue {
-    Queue { epoch: EPOCH, first_unacked, next_seq, account: None }
+    Queue { epoch: EPOCH, first_unacked, next_seq }
 }
 
 pub(crate) fn hello(node: &str, queues: &[Queue]) -> Hello {

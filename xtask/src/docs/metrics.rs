@@ -11,9 +11,9 @@ const HEAD: &str = "\
 <!-- Made by `make docs` from `galen-aggregator metrics` and `galen-agent metrics`: edit the helps of the metrics instead. -->
 # Metrics
 
-`GET /metrics` on the aggregator's HTTP address shows all of them in Prometheus' text format. Agents open no port: what
-they count comes with their heartbeats and batches. Sums over all nodes are shown under `fleet`; the figures of each
-connected agent [behind them](#the-agents).
+`GET /metrics` on the aggregator's HTTP address shows those of the aggregator and those of all agents together, in
+Prometheus' text format; `GET /metrics/nodes` shows [each agent](#the-agents) to who asks for it. Agents open no port:
+what they count comes with their heartbeats and batches.
 
 Names are `galen_aggregator_<subsystem>_<noun>_<unit>`, with `_total` behind a counter. Labels have few values: `reason`
 and `support` are fixed lists, and of `tracer` at most 128 are told apart.
@@ -26,12 +26,26 @@ refused before that, by their session: `session_refused_events_total`.
 const AGENTS: &str = "
 ## The agents
 
-Names are `galen_agent_<subsystem or tracer>_<noun>_<unit>`; the label `node` says whose figure it is. Counters begin at
-zero when the agent does. They come with each heartbeat and go when the node leaves.
+They come with each heartbeat, and are shown in two ways:
+
+- `/metrics` has them of all agents together, as `galen_fleet_<subsystem or tracer>_<noun>_<unit>`: of a counter what the
+  agents have added while they were connected here, so that it never goes back; of a gauge the sum over the connected
+  agents, and as `…_max` the greatest. Over several aggregators the sums may be added.
+- `/metrics/nodes` has them of each agent under the names below, with the label `node`, also for five minutes after it
+  has gone. Counters begin at zero when the agent does. An answer has at most 100,000 series; a larger fleet is asked
+  for in shards, which have the same nodes on every aggregator:
+
+```yaml
+scrape_configs:
+  - job_name: galen-nodes-0
+    metrics_path: /metrics/nodes
+    params: { shard: [0/4] }
+    static_configs: [{ targets: ['127.0.0.1:7401'] }]
+```
 
 An agent tells at most 512 series, and 64 of a name: `fleet_left_out_figures` counts what it leaves out. The aggregator
-shows at most `sessions.max_figures` of all agents together, and refuses what is malformed, has another kind or other
-labels than its name had first, comes twice, or finds no room: `fleet_refused_figures_total`.
+keeps at most `sessions.max_figures` of all agents, and refuses what is malformed, has another kind or other labels than
+its name had first, comes twice, or finds no room: `fleet_refused_figures_total`. Agents that have gone make room first.
 
 | Name | Type | Labels | Unit | |
 |---|---|---|---|---|

@@ -1,0 +1,93 @@
+//! Whether the aggregator can do its work now: the one answer for balancers, by HTTP (`/readyz`) and by gRPC's health
+//! service (`grpc.health.v1.Health`).
+//!
+//! - `galen.v1.AgentService`, and the whole server, which is the empty name: serves while the log takes events, until the
+//!   aggregator leaves.
+//! - `galen.v1.QueryService` and `galen.v1.ControlService`: serve until the aggregator leaves.
+//! - `/readyz`: all of that, and a search of the store.
+//!
+//! Who watches is told when it changes, before any agent is asked to go elsewhere; the watches end with the process.
+
+use galen_proto::v1::{
+    agent_service_server::SERVICE_NAME as AGENTS, control_service_server::SERVICE_NAME as CONTROL,
+    query_service_server::SERVICE_NAME as QUESTIONS,
+};
+use galen_runtime::{OnEnd, Supervisor};
+use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health as HealthService, HealthServer},
+    server::{HealthReporter, health_reporter},
+};
+
+use crate::{
+    ingest::Available,
+    leaving::Leaving,
+    query::{Error, Queries},
+};
+
+/// The whole server.
+const SERVER: &str = "";
+
+/// Knows the answer. Clones are the same.
+#[derive(Clone)]
+pub struct Health {
+    pub queries: Queries,
+    pub log: Available,
+    pub leaving: Leaving,
+}
+
+impl Health {
+    /// Whether agents may come, and questions be answered.
+    ///
+    /// # Errors
+    /// Says what is not ready.
+    pub async fn ready(&self) -> Result<(), Error> {
+        if self.leaving.has_begun() {
+            return Err(Error::Unavailable("the aggregator is shutting down"));
+        }
+        if !self.log.get() {
+            return Err(Error::Unavailable("the log takes no events"));
+        }
+        self.queries.ready().await
+    }
+
+    /// The gRPC service, kept up to date under `supervisor`.
+    pub(crate) async fn serve(self, supervisor: &Supervisor) -> HealthServer<impl HealthService> {
+        let (reporter, server) = health_reporter();
+        self.report(&reporter).await;
+        let shutdown = supervisor.token();
+        supervisor.spawn("health", OnEnd::Ignore, async move {
+            self.keep(reporter, shutdown).await;
+            Ok(())
+        });
+        server
+    }
+
+    async fn keep(self, mut reporter: HealthReporter, shutdown: CancellationToken) {
+        let mut log = self.log.watch();
+        loop {
+            self.report(&reporter).await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = self.leaving.begun(), if !self.leaving.has_begun() => {}
+                // Its sender is a part of `self`.
+                _ = log.changed() => {}
+            }
+        }
+        // Ends the streams of those who watch, who would hold up the server's end.
+        for service in [SERVER, AGENTS, QUESTIONS, CONTROL] {
+            reporter.clear_service_status(service).await;
+        }
+    }
+
+    async fn report(&self, reporter: &HealthReporter) {
+        let stays = !self.leaving.has_begun();
+        let takes = stays && self.log.get();
+        for (service, serves) in [(SERVER, takes), (AGENTS, takes), (QUESTIONS, stays), (CONTROL, stays)] {
+            let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+            reporter.set_service_status(service, status).await;
+        }
+    }
+}
