@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
-#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [waitrate] [dload] [flight] [buffer] [ingest] [index]
+#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [waitrate] [dload] [flight] [buffer] [ingest] [kafka] [index]
 #
 # Without arguments: all of them, in about half an hour and 20 GB of disk below the target directory at the most.
 set -euo pipefail
@@ -11,13 +11,13 @@ release=${CARGO_TARGET_DIR:-target}/release
 fleet=()
 wanted=("$@")
 if ((${#wanted[@]} == 0)); then
-  wanted=(sizes idle burst short backlog waitrate dload flight buffer ingest index)
+  wanted=(sizes idle burst short backlog waitrate dload flight buffer ingest kafka index)
 fi
 
 for one in "${wanted[@]}"; do
   case $one in
   sizes | idle | burst | short | backlog) fleet+=("$one") ;;
-  waitrate | dload | flight | buffer | ingest | index) ;;
+  waitrate | dload | flight | buffer | ingest | kafka | index) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
@@ -26,7 +26,13 @@ for one in "${wanted[@]}"; do
 done
 
 spinning=()
-trap 'if ((${#spinning[@]})); then kill "${spinning[@]}" 2>/dev/null || true; fi' EXIT
+scratch=$(mktemp -d)
+cleanup() {
+  if ((${#spinning[@]})); then kill "${spinning[@]}" 2>/dev/null || true; fi
+  if [[ -e $scratch/kafka/pid ]]; then kill -9 "$(<"$scratch/kafka/pid")" 2>/dev/null || true; fi
+  rm -rf "$scratch"
+}
+trap cleanup EXIT
 
 if ((${#fleet[@]})); then
   "$release/galen-bench" "${fleet[@]}"
@@ -60,6 +66,17 @@ for one in "${wanted[@]}"; do
     printf '\naggregator, index off: 32 agents, then 1,000 connected, batches of 64 events of 1 KiB\n'
     "$release/examples/ingest_bench" --agents 32 --seconds 10
     "$release/examples/ingest_bench" --agents 1000 --seconds 10
+    ;;
+  kafka)
+    printf '\naggregator, a real Kafka as its log, index off: 32 agents, batches of 64 events of 1 KiB\n'
+    scripts/services/services.sh fetch kafka
+    KAFKA_HEAP=512m scripts/services/services.sh start kafka "$scratch/kafka" 19092 >/dev/null
+    scripts/services/services.sh topic 19092 galen.events 12
+    for _ in 1 2; do
+      "$release/examples/ingest_bench" --kafka 127.0.0.1:19092 --alone --seconds 10
+      "$release/examples/ingest_bench" --kafka 127.0.0.1:19092 --agents 32 --seconds 10
+    done
+    scripts/services/services.sh stop "$scratch/kafka"
     ;;
   index)
     printf '\nstore: indexing of events of 1 KiB\n'

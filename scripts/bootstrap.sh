@@ -37,6 +37,11 @@ want llvm llvm-strip
 want libbpf-dev /usr/include/bpf/bpf_helpers.h
 want gcc cc
 want libc6-dev /usr/include/stdlib.h
+want g++ c++
+want make make
+want libssl-dev /usr/include/openssl/ssl.h
+want zlib1g-dev /usr/include/zlib.h
+want pkg-config pkg-config
 want linux-libc-dev /usr/include/linux/bpf.h
 want git git
 want ca-certificates /etc/ssl/certs/ca-certificates.crt

@@ -25,6 +25,8 @@ pub struct Config {
     pub listen: Listen,
     /// The durable log.
     pub log: Log,
+    /// Kafka as the log that several aggregators share. What is in it is copied into `log` on each of them.
+    pub kafka: galen_kafka::Config,
     /// The search store, filled from the log.
     pub store: Store,
     /// The streams of the agents.
@@ -101,6 +103,7 @@ impl Default for Config {
             shutdown_deadline: Span::from_secs(20),
             listen: Listen::default(),
             log: Log::default(),
+            kafka: galen_kafka::Config::default(),
             store: Store::default(),
             sessions: Sessions::default(),
             telemetry: Telemetry::default(),
@@ -160,6 +163,8 @@ pub enum Invalid {
     },
     #[error("`{key}` must {must}")]
     Range { key: &'static str, must: &'static str },
+    #[error(transparent)]
+    Kafka(#[from] galen_kafka::Error),
 }
 
 /// Settings that were checked.
@@ -170,6 +175,8 @@ pub struct Settings {
     pub grpc: SocketAddr,
     pub http: SocketAddr,
     pub log: Log,
+    /// `None`: the log is on this machine's disk alone.
+    pub kafka: Option<galen_kafka::Settings>,
     pub store: Store,
     pub sessions: Sessions,
     /// Whether the log is read into the store. Only measurements turn it off.
@@ -182,7 +189,7 @@ impl TryFrom<Config> for Settings {
     type Error = Invalid;
 
     fn try_from(config: Config) -> Result<Self, Invalid> {
-        let Config { data_dir, shutdown_deadline, listen, log, store, sessions, telemetry: _ } = config;
+        let Config { data_dir, shutdown_deadline, listen, log, kafka, store, sessions, telemetry: _ } = config;
         let require = |met: bool, key, must| if met { Ok(()) } else { Err(Invalid::Range { key, must }) };
         require(!data_dir.as_os_str().is_empty(), "data_dir", "not be empty")?;
         require(log.segment_bytes >= Size::kib(64), "log.segment_bytes", "be at least 64KiB")?;
@@ -208,6 +215,7 @@ impl TryFrom<Config> for Settings {
             data_dir,
             shutdown_deadline: shutdown_deadline.0,
             log,
+            kafka: galen_kafka::Settings::new(kafka)?,
             store,
             sessions,
             index: true,

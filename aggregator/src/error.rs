@@ -16,6 +16,8 @@ pub enum Error {
     },
     #[error("failed to open the log")]
     Log(#[from] galen_log::Error),
+    #[error("failed to open Kafka")]
+    Kafka(#[from] galen_kafka::Error),
     #[error("failed to open the store")]
     Store(#[from] galen_store::Error),
     #[error("failed to put `{}` aside, which cannot be read", path.display())]

@@ -39,6 +39,12 @@ pub struct Context {
     pub shutdown: CancellationToken,
 }
 
+/// What the API gives for an event, as JSON.
+pub fn json(event: galen_proto::v1::Event) -> Vec<u8> {
+    // Texts and numbers: this fails for no event.
+    serde_json::to_vec(&view::EventView::from(event)).unwrap_or_default()
+}
+
 /// All routes.
 pub fn router(context: Context) -> Router {
     let (api, document) = api().split_for_parts();

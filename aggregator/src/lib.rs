@@ -17,6 +17,7 @@ pub mod health;
 pub mod http;
 pub mod indexer;
 pub mod ingest;
+pub mod kafka;
 pub mod leaving;
 mod limits;
 mod listener;
@@ -28,8 +29,9 @@ pub mod session;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use galen_kafka::Mirror;
 use galen_log::{
-    EmbeddedLog, Log,
+    Append, EmbeddedLog, Log, Watermarks,
     embedded::{Settings as LogSettings, Writer},
 };
 use galen_runtime::{BoxError, Drained, OnEnd, Supervisor, atomic_file};
@@ -48,6 +50,7 @@ pub use listener::Waits;
 use control::Desired;
 use health::Health;
 use ingest::Ingest;
+use kafka::Kafka;
 use leaving::Leaving;
 use metrics::{Registry, Sources};
 use nodes::Nodes;
@@ -56,8 +59,8 @@ use session::Seats;
 
 /// In the data directory: where the aggregator listens.
 pub const ADDRESSES_FILE: &str = "addresses.json";
-/// How often the log looks whether something is old enough to be deleted.
-const RETENTION_EVERY: Duration = Duration::from_secs(30);
+/// How often the log looks whether something is due: old segments, or what other replicas are told.
+const TICK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the aggregator listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +74,7 @@ pub struct Addresses {
 pub struct Parts {
     pub settings: Arc<Settings>,
     pub log: Arc<dyn Log>,
+    pub kafka: Option<Kafka>,
     pub store: Store,
     pub nodes: Arc<Nodes>,
     pub desired: Arc<Desired>,
@@ -115,20 +119,34 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     // The store is opened before the log, which must not give an offset again that the store has seen.
     let store = open_store(&settings).await?;
     let (log, writer, watermarks) = open_log(&settings, store.floor()).await?;
+    let shared = open_kafka(&settings, &supervisor).await?;
     let nodes = Arc::new(Nodes::new(nodes_cap(&settings), settings.sessions.max_figures as usize, &watermarks));
     let desired = Desired::open(&settings.data_dir)
         .map_err(|source| Error::Desired { path: settings.data_dir.join(control::DESIRED_FILE), source })?;
     let ingest_metrics = ingest::Metrics::register(&registry)?;
     let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
-    let worker =
-        ingest::Worker::new(requests, Box::new(writer), watermarks, Arc::clone(&nodes), ingest_metrics.clone());
+    let (appender, watermarks, kafka) = match shared {
+        None => (Box::new(writer) as Box<dyn Append>, watermarks, None),
+        Some((kafka, known)) => {
+            let mirror = mirror(&settings, &supervisor, writer, watermarks, &nodes).await?;
+            let gauge = Kafka { writer: kafka.gauge(), mirror };
+            (Box::new(kafka) as Box<dyn Append>, known, Some(gauge))
+        }
+    };
+    // What the mirror copies is counted there: it sees the nodes of all replicas.
+    let counted = kafka.as_ref().is_none_or(|kafka| kafka.mirror.is_none()).then(|| Arc::clone(&nodes));
+    let worker = ingest::Worker::new(requests, appender, watermarks, counted, ingest_metrics.clone());
     let sources =
         Sources { log: log.clone(), nodes: Arc::clone(&nodes), ingest: ingest.clone(), supervisor: supervisor.clone() };
     sources.register(&registry)?;
+    if let Some(kafka) = kafka.clone() {
+        registry.sampled(move || kafka.families())?;
+    }
 
     let parts = Parts {
         settings: Arc::clone(&settings),
         log: Arc::new(log),
+        kafka,
         store,
         nodes,
         desired: Arc::new(desired),
@@ -141,7 +159,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     supervisor.thread("ingest", move || worker.run());
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
     let indexed = start_readers(&parts)?;
-    let queries = queries(&parts, indexed);
+    let queries = Queries::new(&parts, indexed);
     let leaving = Leaving::default();
     let health =
         Health { queries: queries.clone(), log: parts.ingest_metrics.log_available.clone(), leaving: leaving.clone() };
@@ -167,19 +185,6 @@ fn start_readers(parts: &Parts) -> Result<indexer::Position, Error> {
         indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
     }
     Ok(position)
-}
-
-/// What both doors ask.
-fn queries(parts: &Parts, indexed: indexer::Position) -> Queries {
-    Queries::new(
-        parts.store.clone(),
-        Arc::clone(&parts.log),
-        Arc::clone(&parts.nodes),
-        Arc::clone(&parts.desired),
-        parts.ingest_metrics.clone(),
-        indexed,
-        parts.started_unix_nanos,
-    )
 }
 
 /// The HTTP API and the page.
@@ -211,10 +216,37 @@ async fn open_log(settings: &Settings, floor: u64) -> Result<(EmbeddedLog, Write
     Ok(tokio::task::spawn_blocking(move || EmbeddedLog::open(log)).await??)
 }
 
+/// The log that replicas share, and what is known of the nodes there.
+async fn open_kafka(
+    settings: &Settings,
+    supervisor: &Supervisor,
+) -> Result<Option<(galen_kafka::Writer, Watermarks)>, Error> {
+    let Some(settings) = settings.kafka.clone() else { return Ok(None) };
+    let supervisor = supervisor.clone();
+    let opened = tokio::task::spawn_blocking(move || galen_kafka::Writer::open(&settings, &supervisor, http::json));
+    Ok(Some(opened.await??))
+}
+
+/// Copies what all replicas log into the log on this machine, unless nothing reads it here.
+async fn mirror(
+    settings: &Arc<Settings>,
+    supervisor: &Supervisor,
+    writer: Writer,
+    watermarks: Watermarks,
+    nodes: &Arc<Nodes>,
+) -> Result<Option<Mirror>, Error> {
+    let Some(kafka) = settings.kafka.clone().filter(|_| settings.index) else { return Ok(None) };
+    let (supervisor, nodes) = (supervisor.clone(), Arc::clone(nodes));
+    let copied: galen_kafka::Copied = Box::new(move |records, watermarks| nodes.logged(records, watermarks));
+    let started =
+        tokio::task::spawn_blocking(move || Mirror::start(&kafka, Box::new(writer), watermarks, &supervisor, copied));
+    Ok(Some(started.await??))
+}
+
 /// Lets the log's thread look for what is due, and ends it with the process.
 async fn retention(ingest: Ingest, supervisor: Supervisor) -> Result<(), BoxError> {
     let shutdown = supervisor.token();
-    while shutdown.run_until_cancelled(tokio::time::sleep(RETENTION_EVERY)).await.is_some() {
+    while shutdown.run_until_cancelled(tokio::time::sleep(TICK_EVERY)).await.is_some() {
         ingest.tick().await;
     }
     ingest.close().await;

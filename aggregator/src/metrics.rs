@@ -20,6 +20,7 @@ pub use registry::{Kind, Metric, Registry};
 use crate::{
     control, http, indexer,
     ingest::{self, Ingest},
+    kafka,
     nodes::{Fleet, Nodes},
     session,
 };
@@ -55,6 +56,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     control::Metrics::register(&registry)?;
     registry.sampled(|| families(&Figures::default()))?;
     registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
+    registry.sampled(|| kafka::families(true, &galen_kafka::Stats::default(), &galen_kafka::MirrorStats::default()))?;
     Ok(registry.into_metrics())
 }
 
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 28] = [
+    const UNITS: [&str; 30] = [
         "agents",
         "available",
         "bytes",
@@ -239,6 +241,8 @@ mod tests {
         "offset",
         "panics",
         "places",
+        "producers",
+        "records",
         "reports",
         "requests",
         "seconds",
@@ -249,8 +253,8 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 9] =
-        ["session", "ingest", "log", "indexer", "store", "fleet", "control", "http", "runtime"];
+    const SUBSYSTEMS: [&str; 10] =
+        ["session", "ingest", "log", "kafka", "indexer", "store", "fleet", "control", "http", "runtime"];
     const LABELS: [&str; 4] = ["outcome", "reason", "support", "tracer"];
 
     #[test]

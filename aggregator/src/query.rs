@@ -26,10 +26,12 @@ pub use error::{Class, Error};
 pub use service::Service;
 
 use crate::{
+    Parts,
     control::Desired,
     flame::{self, Difference, Stacks},
     indexer::Position,
     ingest::{self, now_unix_nanos},
+    kafka::Kafka,
     live::Live,
     nodes::{Nodes, Shard, TooMany},
 };
@@ -53,6 +55,7 @@ pub struct Queries(Arc<Sources>);
 pub struct Sources {
     pub store: Store,
     pub log: Arc<dyn Log>,
+    pub kafka: Option<Kafka>,
     pub nodes: Arc<Nodes>,
     pub desired: Arc<Desired>,
     pub ingest: ingest::Metrics,
@@ -63,18 +66,19 @@ pub struct Sources {
 }
 
 impl Queries {
-    pub fn new(
-        store: Store,
-        log: Arc<dyn Log>,
-        nodes: Arc<Nodes>,
-        desired: Arc<Desired>,
-        ingest: ingest::Metrics,
-        indexed: Position,
-        started_unix_nanos: i64,
-    ) -> Self {
-        let live = Live::new(store.clone());
-        let searches = Semaphore::new(MAX_SEARCHES);
-        Self(Arc::new(Sources { store, log, nodes, desired, ingest, indexed, live, started_unix_nanos, searches }))
+    pub fn new(parts: &Parts, indexed: Position) -> Self {
+        Self(Arc::new(Sources {
+            store: parts.store.clone(),
+            log: Arc::clone(&parts.log),
+            kafka: parts.kafka.clone(),
+            nodes: Arc::clone(&parts.nodes),
+            desired: Arc::clone(&parts.desired),
+            ingest: parts.ingest_metrics.clone(),
+            indexed,
+            live: Live::new(parts.store.clone()),
+            started_unix_nanos: parts.started_unix_nanos,
+            searches: Semaphore::new(MAX_SEARCHES),
+        }))
     }
 
     /// Events that match, a page at a time.
@@ -221,8 +225,9 @@ impl Queries {
         let lag = bounds.next.saturating_sub(sources.indexed.get());
         let mut problems = Vec::new();
         if !sources.ingest.log_available.get() {
-            problems.push("the log takes no events: the disk refused it".to_owned());
+            problems.push("the log takes no events: what was written last was refused".to_owned());
         }
+        problems.extend(sources.kafka.iter().flat_map(Kafka::problems));
         if lag > LAG_PROBLEM {
             problems.push(format!("the store is {lag} events behind the log"));
         }
@@ -254,11 +259,14 @@ impl Queries {
         })
     }
 
-    /// Whether events can be found.
+    /// Whether events can be found, and Kafka reached where it is the log.
     ///
     /// # Errors
-    /// If the store cannot be searched.
+    /// Says what is not ready.
     pub async fn ready(&self) -> Result<(), Error> {
+        if self.0.kafka.as_ref().is_some_and(|kafka| kafka.writer.away().is_some()) {
+            return Err(Error::Unavailable("Kafka cannot be reached"));
+        }
         let query = Query::parse("", 0).map_err(galen_store::Error::from)?;
         self.blocking(move |store| store.search(&Search { offsets: 0..0, ..Search::newest(&query, 0) })).await?;
         Ok(())

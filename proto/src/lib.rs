@@ -21,6 +21,7 @@ pub mod pprof {
     tonic::include_proto!("perftools.profiles");
 }
 
+pub mod cloudevent;
 mod id;
 pub use id::ParseEventIdError;
 

@@ -30,8 +30,8 @@ fn types() -> BTreeMap<&'static str, Reencode> {
             Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container ControlResponse
             Desired Event EventId FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest GetProfileRequest
             GetProfileResponse GetStatusRequest GetStatusResponse Goodbye Heartbeat Hello Host Label ListNodesRequest
-            ListNodesResponse LogRecord Loss LossCounter Measure Node Progress Queue QueueState Range RecordNow
-            RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse
+            ListNodesResponse LogRecord Loss LossCounter Measure Node Position Progress Queue QueueState Range
+            RecordNow RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse
             SetTracer SetTracerRequest Setting Suppression Times TracerStatus TriggerTracer TriggerTracerRequest
             ValueCount Watermarks Welcome
         }

@@ -21,6 +21,13 @@ pub enum Error {
     Poisoned,
     #[error("record of {bytes} bytes is larger than the log takes")]
     TooLarge { bytes: usize },
+    #[error("failed to {action}")]
+    Remote {
+        /// What was tried, such as `write to Kafka`.
+        action: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("log reader was interrupted")]
     Interrupted(#[source] tokio::task::JoinError),
 }
@@ -39,7 +46,7 @@ pub enum Class {
 impl Error {
     pub fn class(&self) -> Class {
         match self {
-            Self::Disk { .. } | Self::InUse { .. } | Self::Poisoned => Class::Retryable,
+            Self::Disk { .. } | Self::InUse { .. } | Self::Poisoned | Self::Remote { .. } => Class::Retryable,
             Self::Setting { .. } | Self::TooLarge { .. } => Class::Permanent,
             Self::Interrupted(_) => Class::Cancelled,
         }

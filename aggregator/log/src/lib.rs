@@ -12,7 +12,7 @@
 
 use std::{future::Future, pin::Pin};
 
-use galen_proto::v1::LogRecord;
+use galen_proto::v1::{LogRecord, Queue, QueueState};
 
 mod consumer;
 pub mod embedded;
@@ -24,6 +24,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod settled;
+mod shared;
 mod snapshot;
 mod watermarks;
 mod writer;
@@ -74,6 +75,13 @@ pub trait Append: Send {
     /// # Errors
     /// As [`Append::append`].
     fn checkpoint(&mut self, watermarks: &Watermarks) -> Result<(), Error>;
+
+    /// Where others append to the same log: takes note that an agent has these queues, all of which is durable that it
+    /// was acknowledged, and returns what is known of the node's queues from all who append. `None` where there are no
+    /// others: what is not known here is not there.
+    fn known(&mut self, _node: &str, _queues: &[Queue], _now_unix_nanos: i64) -> Option<Vec<QueueState>> {
+        None
+    }
 
     /// Begins anew behind what is durable, after an error. Returns the state that the durable records lead to.
     ///

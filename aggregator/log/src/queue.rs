@@ -53,6 +53,22 @@ impl QueueState {
         }
     }
 
+    /// Takes over what `other` knows of the same queue: what either has settled is settled, and of sums that only grow
+    /// the higher one holds.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.settled.merge(&other.settled);
+        self.raise(&other.counters);
+        for lost in &other.lost {
+            let known = self.lost.iter().find(|known| known.reason == lost.reason && known.tracer == lost.tracer);
+            let more = lost.count.saturating_sub(known.map_or(0, |known| known.count));
+            if more > 0 {
+                add(&mut self.lost, lost.reason, &lost.tracer, more);
+            }
+        }
+        self.events = self.events.max(other.events);
+        self.touched_unix_nanos = self.touched_unix_nanos.max(other.touched_unix_nanos);
+    }
+
     pub(crate) fn to_proto(&self, node: &str) -> Stored {
         Stored {
             node: node.to_owned(),

@@ -82,6 +82,14 @@ impl Settled {
         self.above.drain(..reached);
     }
 
+    /// Settles what is settled in `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.insert(1, other.upto);
+        for &(first, last) in &other.above {
+            self.insert(first, last);
+        }
+    }
+
     /// As it goes on the wire.
     pub fn progress(&self, epoch: u64) -> Progress {
         Progress {

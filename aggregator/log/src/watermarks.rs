@@ -8,16 +8,16 @@
 //! epoch zero, which no queue has; beyond [`Limits::nodes`] the nodes that were silent longest are forgotten, counted.
 //! An agent whose state was forgotten is told that what it had been acknowledged is lost: never twice, rather declared.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use galen_proto::v1::{Batch, LogRecord, Loss, LossCounter, LossReason, Progress, Queue, Range};
+use galen_proto::v1::{Batch, LogRecord, Loss, LossCounter, LossReason, Position, Progress, Queue, Range};
 
 use crate::queue::{QueueState, add};
 
 /// Ranges above the watermark of a queue, at most.
 pub const MAX_GAPS: usize = 16;
 /// Queues that an agent no longer has and the log still knows, for each node.
-const OLD_QUEUES: usize = 4;
+pub(crate) const OLD_QUEUES: usize = 4;
 /// Holds the totals of the queues that were dropped.
 const RETIRED: u64 = 0;
 
@@ -65,7 +65,9 @@ pub struct Totals {
 /// The state of all nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Watermarks {
-    nodes: HashMap<Box<str>, Vec<QueueState>>,
+    pub(crate) nodes: HashMap<Box<str>, Vec<QueueState>>,
+    /// By partition of the log that this one is a copy of.
+    pub(crate) positions: BTreeMap<i32, u64>,
     limits: Limits,
     evicted: u64,
 }
@@ -194,6 +196,9 @@ impl Watermarks {
             queue.settled.insert(range.first, range.last);
         }
         queue.raise(&record.counters);
+        if let Some(position) = record.position {
+            self.advance(position);
+        }
     }
 
     /// The figures of every node.
@@ -209,12 +214,14 @@ impl Watermarks {
     /// As it is stored.
     pub fn snapshot(&self) -> galen_proto::v1::Watermarks {
         let queues = self.nodes.iter().flat_map(|(node, queues)| queues.iter().map(|queue| queue.to_proto(node)));
-        galen_proto::v1::Watermarks { queues: queues.collect() }
+        let positions = self.positions.iter().map(|(&partition, &next)| Position { partition, next });
+        galen_proto::v1::Watermarks { queues: queues.collect(), positions: positions.collect() }
     }
 
     /// The reverse of [`Watermarks::snapshot`].
     pub fn restore(stored: galen_proto::v1::Watermarks, limits: Limits) -> Self {
         let mut watermarks = Self::new(limits);
+        stored.positions.into_iter().for_each(|position| watermarks.advance(position));
         for stored in stored.queues {
             let node = watermarks.nodes.entry(stored.node.as_str().into()).or_default();
             node.push(QueueState::from_proto(stored));
@@ -222,11 +229,16 @@ impl Watermarks {
         watermarks
     }
 
+    pub(crate) fn advance(&mut self, position: Position) {
+        let next = self.positions.entry(position.partition).or_default();
+        *next = position.next.max(*next);
+    }
+
     fn queue(&self, node: &str, epoch: u64) -> Option<&QueueState> {
         self.nodes.get(node)?.iter().find(|queue| queue.epoch == epoch)
     }
 
-    fn queue_mut(&mut self, node: &str, epoch: u64, now_unix_nanos: i64) -> &mut QueueState {
+    pub(crate) fn queue_mut(&mut self, node: &str, epoch: u64, now_unix_nanos: i64) -> &mut QueueState {
         if !self.nodes.contains_key(node) {
             self.make_room();
             self.nodes.insert(node.into(), Vec::with_capacity(1));
@@ -242,17 +254,24 @@ impl Watermarks {
     }
 
     /// Drops queues that the agent does not have any more, but for the newest few.
-    fn retire(&mut self, node: &str, announced: &[Queue]) {
+    pub(crate) fn retire(&mut self, node: &str, announced: &[Queue]) {
+        self.drop_oldest(node, OLD_QUEUES, |queue| announced.iter().all(|kept| kept.epoch != queue.epoch));
+    }
+
+    /// Keeps the newest `keep` of the queues that are `gone`, and the totals of the others.
+    pub(crate) fn drop_oldest(&mut self, node: &str, keep: usize, gone: impl Fn(&QueueState) -> bool) {
         let Some(queues) = self.nodes.get_mut(node) else { return };
-        let gone =
-            |queue: &QueueState| queue.epoch != RETIRED && announced.iter().all(|kept| kept.epoch != queue.epoch);
+        if queues.len() <= keep {
+            return;
+        }
+        let gone = |queue: &QueueState| queue.epoch != RETIRED && gone(queue);
         let mut ages: Vec<i64> =
             queues.iter().filter(|queue| gone(queue)).map(|queue| queue.touched_unix_nanos).collect();
-        if ages.len() <= OLD_QUEUES {
+        if ages.len() <= keep {
             return;
         }
         ages.sort_unstable_by(|a, b| b.cmp(a));
-        let oldest_kept = ages[OLD_QUEUES - 1];
+        let oldest_kept = ages[keep - 1];
         let mut retired = QueueState::new(RETIRED);
         queues.retain(|queue| {
             let keep = queue.epoch != RETIRED && !(gone(queue) && queue.touched_unix_nanos < oldest_kept);
@@ -294,11 +313,17 @@ fn totals(queues: &[QueueState]) -> Totals {
     totals
 }
 
-fn losses(ranges: Vec<(u64, u64)>, reason: i32) -> Vec<Loss> {
+pub(crate) fn losses(ranges: Vec<(u64, u64)>, reason: i32) -> Vec<Loss> {
     ranges.into_iter().map(|(first, last)| Loss { range: Some(Range { first, last }), reason }).collect()
 }
 
-fn record(node: &str, epoch: u64, first_seq: u64, events: Vec<bytes::Bytes>, now_unix_nanos: i64) -> LogRecord {
+pub(crate) fn record(
+    node: &str,
+    epoch: u64,
+    first_seq: u64,
+    events: Vec<bytes::Bytes>,
+    now_unix_nanos: i64,
+) -> LogRecord {
     LogRecord {
         node: node.to_owned(),
         epoch,

@@ -1,13 +1,9 @@
 //! Events as CloudEvents 1.0, in their JSON form.
 
-use galen_proto::v1::Event;
-use galen_store::kind_name;
+use galen_proto::{cloudevent, v1::Event};
 use serde::Serialize;
 
-use super::{
-    params::encode,
-    view::{EventView, moment},
-};
+use super::view::{EventView, moment};
 
 #[derive(Debug, Serialize)]
 pub(super) struct CloudEvent {
@@ -29,12 +25,11 @@ pub(super) struct CloudEvent {
 impl From<Event> for CloudEvent {
     fn from(event: Event) -> Self {
         let id = event.id.clone().unwrap_or_default();
-        let tracer = if event.tracer.is_empty() { "unknown" } else { &event.tracer };
         Self {
-            specversion: "1.0",
-            source: format!("/nodes/{}", encode(&id.node)),
+            specversion: cloudevent::SPEC_VERSION,
+            source: cloudevent::source(&id.node),
             id: id.to_string(),
-            r#type: format!("io.galen.event.{tracer}.{}", kind_name(event.kind)),
+            r#type: cloudevent::event_type(&event.tracer, event.kind),
             subject: event.container.as_ref().map(|container| container.name.clone()).filter(|name| !name.is_empty()),
             time: moment(event.times.unwrap_or_default().observed_unix_nanos),
             datacontenttype: "application/json",

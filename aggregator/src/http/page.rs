@@ -10,15 +10,14 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use galen_proto::v1::Event;
-use galen_store::{kind_name, severity_name};
+use galen_proto::{
+    cloudevent::{kind_name, url_part},
+    v1::Event,
+};
+use galen_store::severity_name;
 use maud::{DOCTYPE, Markup, html};
 
-use super::{
-    error::Failure,
-    params::{encode, event_path},
-    view::moment,
-};
+use super::{error::Failure, params::event_path, view::moment};
 use crate::flame::is_hidden;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -109,7 +108,7 @@ fn link(event: &Event) -> String {
 
 /// The list, narrowed to a query.
 fn link_to_query(query: &str) -> String {
-    if query.is_empty() { "/".into() } else { format!("/?query={}", encode(query)) }
+    if query.is_empty() { "/".into() } else { format!("/?query={}", url_part(query)) }
 }
 
 /// Text of an event for the page: what cannot be seen, or would turn the text around it, is replaced.

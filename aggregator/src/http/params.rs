@@ -4,7 +4,10 @@ use axum::{
     extract::{FromRequestParts, Query, path::Path},
     http::request::Parts,
 };
-use galen_proto::v1::{EventId, SearchEventsRequest};
+use galen_proto::{
+    cloudevent::url_part,
+    v1::{EventId, SearchEventsRequest},
+};
 use galen_store::query::parse_time;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::IntoParams;
@@ -103,18 +106,5 @@ impl Events {
 
 /// The path of an event below `/events/` or `/api/v1/events/`.
 pub(super) fn event_path(id: &EventId) -> String {
-    format!("{}/{:016x}/{}", encode(&id.node), id.epoch, id.seq)
-}
-
-/// Text as a part of a URL.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    format!("{}/{:016x}/{}", url_part(&id.node), id.epoch, id.seq)
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use galen_proto::v1::{
-    Event, GetStatusResponse, LossCounter, LossReason, Node, SearchEventsResponse, Support, SuppressionReason,
+use galen_proto::{
+    cloudevent::kind_name,
+    v1::{Event, GetStatusResponse, LossCounter, LossReason, Node, SearchEventsResponse, Support, SuppressionReason},
 };
-use galen_store::{kind_name, severity_name};
+use galen_store::severity_name;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};

@@ -30,7 +30,8 @@ pub struct Worker {
     requests: mpsc::Receiver<Request>,
     log: Box<dyn Append>,
     watermarks: Watermarks,
-    nodes: Arc<Nodes>,
+    /// Told of what is logged, unless somebody else does.
+    nodes: Option<Arc<Nodes>>,
     metrics: Metrics,
     records: Vec<LogRecord>,
     answers: Vec<Answer>,
@@ -64,7 +65,7 @@ impl Worker {
         requests: mpsc::Receiver<Request>,
         log: Box<dyn Append>,
         watermarks: Watermarks,
-        nodes: Arc<Nodes>,
+        nodes: Option<Arc<Nodes>>,
         metrics: Metrics,
     ) -> Self {
         Self { requests, log, watermarks, nodes, metrics, records: Vec::new(), answers: Vec::new(), closing: false }
@@ -126,7 +127,14 @@ impl Worker {
         answer: oneshot::Sender<Result<Vec<Progress>, Rejected>>,
         now: i64,
     ) {
-        let records = self.watermarks.announce(&node, &queues, now);
+        let records = match self.log.known(&node, &queues, now) {
+            Some(known) => {
+                self.watermarks.merge(known);
+                self.watermarks.believe(&node, &queues, now);
+                Vec::new()
+            }
+            None => self.watermarks.announce(&node, &queues, now),
+        };
         for record in &records {
             tracing::warn!(
                 node = %node,
@@ -167,7 +175,9 @@ impl Worker {
             self.log.append(&self.records)?;
             self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
             self.metrics.groups.inc();
-            self.nodes.logged(&self.records, &self.watermarks);
+            if let Some(nodes) = &self.nodes {
+                nodes.logged(&self.records, &self.watermarks);
+            }
             // The batches end here, and with them the memory that their events are slices of.
             self.records.clear();
         }

@@ -41,7 +41,7 @@ pub use counts::Tally;
 pub use error::{Class, Error};
 pub use hit::Hit;
 pub use page::{Key, Order};
-pub use prepare::{kind_name, severity_name};
+pub use prepare::severity_name;
 pub use query::Query;
 pub use search::{Found, MAX_COUNTS, MAX_LIMIT, Search};
 pub use store::{Stats, Store};

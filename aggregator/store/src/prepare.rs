@@ -5,7 +5,10 @@
 //! others. The same holds for `data` that is not a JSON object; the rest of such an event is indexed as usual.
 
 use bytes::Bytes;
-use galen_proto::v1::{Event, EventKind, Severity, Times};
+use galen_proto::{
+    cloudevent::kind_name,
+    v1::{Event, Severity, Times},
+};
 use prost::Message;
 use tantivy::schema::Field;
 
@@ -99,17 +102,6 @@ pub(crate) fn prepare(origin: Origin<'_>, raw: &Bytes, batch: &mut Batch) -> Pre
     };
     let day = Day::index(times.observed_unix_nanos, origin.received);
     Prepared { day, fields: batch.fields_since(start), source, apart, defect }
-}
-
-/// The name of a kind in queries.
-#[must_use]
-pub fn kind_name(kind: i32) -> &'static str {
-    match EventKind::try_from(kind) {
-        Ok(EventKind::Trigger) => "trigger",
-        Ok(EventKind::Capture) => "capture",
-        Ok(EventKind::Event) => "event",
-        Ok(EventKind::Unspecified) | Err(_) => "unknown",
-    }
 }
 
 /// The name of a severity in queries.

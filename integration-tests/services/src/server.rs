@@ -91,7 +91,16 @@ impl Server {
 
     /// Lets it hang, its connections open, until [`Server::resume`].
     pub fn pause(&self) {
-        self.pids().into_iter().for_each(|pid| kill_process(pid, Signal::STOP).unwrap());
+        for pid in self.pids() {
+            kill_process(pid, Signal::STOP).unwrap();
+            // On a busy machine the signal takes a while to reach all threads.
+            for _ in 0..LOOK.1 {
+                if is_stopped(pid) {
+                    break;
+                }
+                thread::sleep(LOOK.0);
+            }
+        }
     }
 
     pub fn resume(&self) {
@@ -119,6 +128,14 @@ impl Drop for Server {
 fn pid(directory: &Path) -> Option<Pid> {
     let text = fs::read_to_string(directory.join("pid")).ok()?;
     Pid::from_raw(text.trim().parse().ok()?)
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: Pid) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+    // A thread that has ended meanwhile runs no more.
+    let states = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    states.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't'])))
 }
 
 /// SIGKILL, and waits until the process is gone.

@@ -3,9 +3,9 @@
 use axum::{extract::State, response::Response};
 use galen_proto::{
     PROFILE_BEFORE,
+    cloudevent::kind_name,
     v1::{Event, EventKind},
 };
-use galen_store::kind_name;
 use maud::{Markup, html};
 
 use super::super::{

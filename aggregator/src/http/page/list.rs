@@ -5,13 +5,16 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use galen_proto::v1::{FieldCounts, SearchEventsResponse};
+use galen_proto::{
+    cloudevent::url_part,
+    v1::{FieldCounts, SearchEventsResponse},
+};
 use maud::{Markup, html};
 
 use super::super::{
     Context,
     error::Failure,
-    params::{Events, Params, encode},
+    params::{Events, Params},
 };
 use super::{document, failed, link_to_query, ok, rows, visible};
 use crate::query::quoted;
@@ -80,7 +83,7 @@ fn counts(params: &Events, counts: &[FieldCounts]) -> Markup {
             query if query.contains(" OR ") || query.contains("||") => format!("({query}) AND {term}"),
             query => format!("{query} AND {term}"),
         };
-        format!("{}&since={}", link_to_query(&query), encode(&params.since))
+        format!("{}&since={}", link_to_query(&query), url_part(&params.since))
     };
     html! {
         div.counts {
@@ -99,12 +102,12 @@ fn counts(params: &Events, counts: &[FieldCounts]) -> Markup {
 fn results(params: &Events, found: &SearchEventsResponse) -> Markup {
     let next = format!(
         "/?query={}&since={}&until={}&limit={}&order={}&page={}",
-        encode(&params.query),
-        encode(&params.since),
-        encode(&params.until),
-        encode(&params.limit),
-        encode(&params.order),
-        encode(&found.next_page)
+        url_part(&params.query),
+        url_part(&params.since),
+        url_part(&params.until),
+        url_part(&params.limit),
+        url_part(&params.order),
+        url_part(&found.next_page)
     );
     html! {
         @if found.events.is_empty() {

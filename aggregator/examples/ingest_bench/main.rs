@@ -5,6 +5,12 @@
 //! each connection as its credit allows, for a while, and divides the acknowledged events by the child's CPU time.
 //!
 //! `cargo run --release -p galen-aggregator --example ingest_bench -- --agents 32 --seconds 10`
+//!
+//! With `--kafka` the log is Kafka. With `--alone` as well nothing of ours runs: Kafka's client writes the same records,
+//! for comparison.
+
+mod alone;
+mod event;
 
 use std::{
     fs,
@@ -23,11 +29,9 @@ use bytes::Bytes;
 use clap::Parser;
 use galen_aggregator::{ADDRESSES_FILE, Addresses, Config, Settings};
 use galen_proto::v1::{
-    AgentMessage, Attachment, Batch, Container, Event, EventKind, Hello, Host, Queue, Severity, Times, agent_message,
-    agent_service_client::AgentServiceClient, aggregator_message,
+    AgentMessage, Batch, Hello, Queue, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
 };
 use galen_runtime::{Supervisor, signal};
-use prost::Message;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -54,6 +58,12 @@ struct Arguments {
     /// Where the log is written. A temporary directory by default.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Brokers of the Kafka that is the log. By default it is on the disk.
+    #[arg(long)]
+    kafka: Option<String>,
+    /// Kafka's client alone.
+    #[arg(long, requires = "kafka")]
+    alone: bool,
     /// Runs the aggregator: what the child is started with.
     #[arg(long, hide = true)]
     serve: Option<PathBuf>,
@@ -61,6 +71,9 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(brokers) = arguments.kafka.as_deref().filter(|_| arguments.alone) {
+        return alone::run(brokers, &arguments);
+    }
     let runtime = if arguments.serve.is_some() {
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?
     } else {
@@ -69,13 +82,14 @@ fn main() -> Result<()> {
     };
     galen_aggregator::raise_file_limit();
     match arguments.serve.clone() {
-        Some(data_dir) => runtime.block_on(serve(data_dir)),
+        Some(data_dir) => runtime.block_on(serve(data_dir, arguments.kafka)),
         None => runtime.block_on(drive(arguments)),
     }
 }
 
-async fn serve(data_dir: PathBuf) -> Result<()> {
+async fn serve(data_dir: PathBuf, kafka: Option<String>) -> Result<()> {
     let mut config = Config { data_dir, ..Config::default() };
+    config.kafka.brokers = kafka.unwrap_or_default();
     config.listen.grpc = "127.0.0.1:0".into();
     config.listen.http = "127.0.0.1:0".into();
     // They all come at once.
@@ -98,11 +112,16 @@ impl Drop for Aggregator {
     }
 }
 
+/// CPU time of a process, its own and the kernel's for it.
+fn cpu_seconds(pid: u32) -> Result<(f64, f64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').context("stat has a name")?.1.split_whitespace().collect();
+    Ok((fields[11].parse::<f64>()? / TICKS, fields[12].parse::<f64>()? / TICKS))
+}
+
 impl Aggregator {
     fn cpu_seconds(&self) -> Result<(f64, f64)> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("stat has a name")?.1.split_whitespace().collect();
-        Ok((fields[11].parse::<f64>()? / TICKS, fields[12].parse::<f64>()? / TICKS))
+        cpu_seconds(self.0.id())
     }
 
     fn memory(&self, key: &str) -> Result<u64> {
@@ -115,7 +134,12 @@ impl Aggregator {
 async fn drive(arguments: Arguments) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let data_dir = arguments.data_dir.clone().unwrap_or_else(|| scratch.path().to_owned());
-    let child = Command::new(std::env::current_exe()?).arg("--serve").arg(&data_dir).spawn()?;
+    let mut child = Command::new(std::env::current_exe()?);
+    child.arg("--serve").arg(&data_dir);
+    if let Some(brokers) = &arguments.kafka {
+        child.args(["--kafka", brokers]);
+    }
+    let child = child.spawn()?;
     let aggregator = Aggregator(child);
     let addresses = addresses(&data_dir).await?;
     let url = format!("http://{}", addresses.grpc);
@@ -123,7 +147,7 @@ async fn drive(arguments: Arguments) -> Result<()> {
     let acknowledged = Arc::new(AtomicU64::new(0));
     let stop = Arc::new(AtomicBool::new(false));
     let senders = arguments.senders.unwrap_or(arguments.agents);
-    let events: Vec<Bytes> = (0..arguments.batch).map(|place| event(place, arguments.event_bytes)).collect();
+    let events: Vec<Bytes> = (0..arguments.batch).map(|place| event::encoded(place, arguments.event_bytes)).collect();
     let mut agents = JoinSet::new();
     for place in 0..arguments.agents {
         let events = if place < senders { events.clone() } else { Vec::new() };
@@ -165,7 +189,7 @@ async fn drive(arguments: Arguments) -> Result<()> {
 
 async fn addresses(data_dir: &Path) -> Result<Addresses> {
     let path = data_dir.join(ADDRESSES_FILE);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         match fs::read(&path) {
             Ok(text) => return Ok(serde_json::from_slice(&text)?),
@@ -225,51 +249,4 @@ async fn agent(
         }
     }
     Ok(())
-}
-
-/// An encoded event of about `bytes` bytes, as an agent makes them.
-fn event(place: usize, bytes: usize) -> Bytes {
-    let mut event = Event {
-        tracer: "cpuidle".into(),
-        run_id: format!("0193c5a8-7a1e-7c3e-9b1a-{place:012x}"),
-        kind: EventKind::Trigger as i32,
-        severity: Severity::Warning as i32,
-        summary: format!("CPU burst in shop-cart-{place}: 187 % user, 3.1 times the window before"),
-        times: Some(Times {
-            observed_boot_nanos: 86_400_000_000_000 + place as u64,
-            observed_unix_nanos: 1_764_000_000_000_000_000,
-            recorded_unix_nanos: 1_764_000_000_000_100_000,
-        }),
-        host: Some(Host {
-            name: "web-1.example".into(),
-            kernel: "6.18.0".into(),
-            arch: "x86_64".into(),
-            boot_id: "5c1d1f9e-3f0e-4f43-8c3a-0c6a6f1c2d10".into(),
-            cpus: 64,
-            region: "eu-1".into(),
-        }),
-        container: Some(Container {
-            id: "4f1c0a".repeat(10),
-            name: format!("shop-cart-{place}"),
-            runtime: "docker".into(),
-            cgroup: "/docker/4f1c0a".into(),
-            ..Container::default()
-        }),
-        data: Bytes::new(),
-        attachments: Vec::<Attachment>::new(),
-        ..Event::default()
-    };
-    let mut data = format!(
-        r#"{{"user_percent":{},"system_percent":12.5,"total_percent":199.5,"delta_percent":130.25,"rule":"user","threshold_percent":75,"window_seconds":5,"score":{},"threads":["#,
-        100 + place,
-        place * 3
-    );
-    let mut thread = 0;
-    while event.encoded_len() + data.len() < bytes.saturating_sub(12) {
-        data.push_str(&format!(r#"{}{}"#, if thread > 0 { "," } else { "" }, 4000 + thread * 7 % 513));
-        thread += 1;
-    }
-    data.push_str("]}");
-    event.data = data.into();
-    event.encode_to_vec().into()
 }

@@ -1,0 +1,241 @@
+//! What was encoded is decoded again, byte for byte.
+
+use bytes::Bytes;
+use galen_proto::v1::{
+    Attachment, Container, Event, EventKind, LogRecord, Loss, LossCounter, LossReason, Position, Range, Times,
+};
+use proptest::prelude::*;
+use prost::Message as _;
+use rdkafka::{
+    Timestamp,
+    message::{Headers, Message, OwnedHeaders, OwnedMessage},
+};
+
+use super::*;
+use crate::{Payload, producer::Outgoing, topics::Topics};
+
+const LARGEST: usize = 16 << 10;
+const RECEIVED: i64 = 1_764_000_000_123_000_000;
+
+fn topics() -> Topics {
+    Topics { events: "t.events".into(), watermarks: "t.watermarks".into(), dead_letters: "t.dead-letters".into() }
+}
+
+fn encoder(payload: Payload) -> Encoder {
+    Encoder::new(topics(), payload, |event| format!("{{\"id\":\"{}\"}}", event.id.unwrap()).into_bytes(), LARGEST)
+}
+
+/// As the records would be read from partition 3, from offset 100 on.
+fn written(payload: Payload, records: &[LogRecord]) -> Vec<OwnedMessage> {
+    let mut encoder = encoder(payload);
+    let mut messages = Vec::new();
+    for record in records {
+        let taken = encoder.encode(record, |outgoing: Outgoing<'_>| {
+            let offset = 100 + messages.len() as i64;
+            messages.push(OwnedMessage::new(
+                Some(outgoing.payload.to_vec()),
+                Some(outgoing.key.into()),
+                outgoing.topic.into(),
+                Timestamp::CreateTime(outgoing.timestamp),
+                3,
+                offset,
+                outgoing.headers,
+            ));
+            Ok::<_, ()>(())
+        });
+        taken.unwrap();
+    }
+    messages
+}
+
+fn read(messages: &[OwnedMessage]) -> (Vec<LogRecord>, Joiner) {
+    let mut joiner = Joiner::default();
+    messages.iter().filter(|message| message.topic() == "t.events").for_each(|message| joiner.add(message));
+    let (mut records, _) = joiner.take();
+    records.iter_mut().for_each(|record| record.position = None);
+    (records, joiner)
+}
+
+fn header<'a>(headers: Option<&'a OwnedHeaders>, key: &str) -> Option<&'a str> {
+    let headers = headers?;
+    (0..headers.count())
+        .map(|place| headers.get(place))
+        .find(|header| header.key == key)?
+        .value
+        .map(|value| std::str::from_utf8(value).unwrap())
+}
+
+fn event(tracer: &str, attachments: &[usize]) -> Bytes {
+    let attachment = |(place, &bytes): (usize, &usize)| Attachment {
+        name: format!("{place}.pb.gz"),
+        content: (0..bytes).map(|byte| (byte % 251) as u8).collect::<Vec<u8>>().into(),
+        ..Attachment::default()
+    };
+    Event {
+        tracer: tracer.into(),
+        kind: EventKind::Capture.into(),
+        times: Some(Times { observed_unix_nanos: RECEIVED - 5, ..Times::default() }),
+        container: Some(Container { name: "shop".into(), ..Container::default() }),
+        data: Bytes::from_static(b"{}"),
+        attachments: attachments.iter().enumerate().map(attachment).collect(),
+        explanation: "because".into(),
+        ..Event::default()
+    }
+    .encode_to_vec()
+    .into()
+}
+
+fn record(first_seq: u64, events: Vec<Bytes>) -> LogRecord {
+    LogRecord {
+        node: "web-1".into(),
+        epoch: 7,
+        first_seq,
+        events,
+        received_unix_nanos: RECEIVED,
+        ..LogRecord::default()
+    }
+}
+
+#[test]
+fn an_event_has_the_headers_of_a_cloudevent() {
+    let messages = written(Payload::Protobuf, &[record(42, vec![event("cpuidle", &[])])]);
+    let headers = messages[0].headers();
+    for (key, value) in [
+        ("ce_specversion", "1.0"),
+        ("ce_id", "web-1/0000000000000007/42"),
+        ("ce_source", "/nodes/web-1"),
+        ("ce_type", "io.galen.event.cpuidle.capture"),
+        ("ce_time", "2025-11-24T16:00:00.122999995Z"),
+        ("ce_subject", "shop"),
+        ("content-type", PROTOBUF),
+    ] {
+        assert_eq!(header(headers, key), Some(value), "{key}");
+    }
+    assert_eq!((messages[0].key(), messages[0].payload()), (Some(&b"web-1"[..]), Some(&event("cpuidle", &[])[..])));
+    assert_eq!(messages[0].timestamp(), Timestamp::CreateTime(RECEIVED / 1_000_000));
+}
+
+#[test]
+fn consecutive_events_of_a_queue_are_one_record_again() {
+    let records = [record(1, vec![event("oom", &[]), event("cpuidle", &[])]), record(3, vec![event("oom", &[])])];
+    let (read, _) = read(&written(Payload::Protobuf, &records));
+    assert_eq!(read, [record(1, vec![event("oom", &[]), event("cpuidle", &[]), event("oom", &[])])]);
+}
+
+#[test]
+fn large_attachments_are_sent_in_parts_and_joined() {
+    for payload in [Payload::Protobuf, Payload::Json] {
+        let large = event("cpuidle", &[40_000, 100, 30_000]);
+        let records = [record(1, vec![event("oom", &[]), large.clone(), event("oom", &[])])];
+        let messages = written(payload, &records);
+        assert!(messages.iter().all(|message| message.payload().unwrap().len() <= LARGEST));
+        let parts: Vec<_> =
+            messages.iter().filter(|message| header(message.headers(), "galen_part").is_some()).collect();
+        assert_eq!(parts.len(), 5);
+        let kinds = parts.iter().map(|part| header(part.headers(), "ce_type"));
+        assert!(kinds.into_iter().all(|kind| kind == Some("io.galen.event.cpuidle.attachment")));
+        assert_eq!(header(parts[4].headers(), "ce_id"), Some("web-1/0000000000000007/2#5"));
+        assert_eq!(header(parts[4].headers(), "galen_part"), Some("5/5"));
+        // Whoever has both has the event, without looking at the place.
+        let joined: Vec<u8> = parts.iter().flat_map(|part| part.payload().unwrap().to_vec()).collect();
+        let evidence = Event::decode(&joined[..]).unwrap();
+        assert_eq!(evidence.attachments, Event::decode(large.clone()).unwrap().attachments);
+        assert_eq!(read(&messages).0, [records[0].clone()]);
+    }
+}
+
+#[test]
+fn json_is_for_others_and_the_event_comes_back_as_it_was() {
+    let records = [record(1, vec![event("oom", &[])])];
+    let messages = written(Payload::Json, &records);
+    assert_eq!(header(messages[0].headers(), "content-type"), Some("application/json"));
+    assert_eq!(messages[0].payload(), Some(&b"{\"id\":\"web-1/0000000000000007/1\"}"[..]));
+    assert_eq!(read(&messages).0, records);
+}
+
+#[test]
+fn losses_and_counters_are_records_of_their_own_behind_the_events() {
+    let loss = |first| Loss { range: Some(Range { first, last: first }), reason: LossReason::BufferFull as i32 };
+    let lost: Vec<Loss> = (0..600).map(|place| loss(10 + 2 * place)).collect();
+    let counters = vec![LossCounter { reason: LossReason::RingFull as i32, tracer: "oom".into(), count: 3 }];
+    let whole = LogRecord { lost: lost.clone(), counters: counters.clone(), ..record(1, vec![event("oom", &[])]) };
+    let messages = written(Payload::Protobuf, &[whole]);
+    assert_eq!(messages.len(), 4);
+    assert!(messages[1..].iter().all(|message| header(message.headers(), "ce_type") == Some(LOSSES)));
+    let (read, _) = read(&messages);
+    assert_eq!(read[0], record(1, vec![event("oom", &[])]));
+    assert_eq!(read[1..].iter().flat_map(|record| record.lost.clone()).collect::<Vec<_>>(), lost);
+    assert_eq!(read[1..].iter().flat_map(|record| record.counters.clone()).collect::<Vec<_>>(), counters);
+}
+
+#[test]
+fn what_cannot_be_read_or_sent_goes_among_the_dead_letters_with_its_reason() {
+    let garbage = Bytes::from_static(&[0xff; 40]);
+    let immense: Bytes = Event { summary: "x".repeat(40_000), ..Event::default() }.encode_to_vec().into();
+    let records = [record(1, vec![event("oom", &[]), garbage.clone(), immense, event("oom", &[])])];
+    let messages = written(Payload::Protobuf, &records);
+    let dead: Vec<_> = messages.iter().filter(|message| message.topic() == "t.dead-letters").collect();
+    assert_eq!(dead.len(), 2);
+    assert_eq!(dead[0].payload(), Some(&garbage[..]));
+    assert_eq!(header(dead[0].headers(), "ce_id"), Some("web-1/0000000000000007/2"));
+    assert!(header(dead[0].headers(), "galen_reason").unwrap().contains("decode"));
+    assert!(header(dead[1].headers(), "galen_reason").unwrap().contains("40004 bytes"));
+    assert_eq!(header(dead[1].headers(), "galen_truncated"), Some("40004"));
+    let (read, _) = read(&messages);
+    assert_eq!(read.iter().map(|record| record.events.len()).collect::<Vec<_>>(), [1, 1, 0]);
+    let settled: Vec<u64> = read[2].lost.iter().map(|loss| loss.range.unwrap().first).collect();
+    assert_eq!(settled, [2, 3], "whoever reads does not wait for them");
+}
+
+#[test]
+fn a_place_stands_before_an_event_whose_parts_have_not_all_come() {
+    let records = [record(1, vec![event("oom", &[]), event("cpuidle", &[40_000]), event("oom", &[])])];
+    let messages = written(Payload::Protobuf, &records);
+    assert_eq!(messages.len(), 6);
+    let mut joiner = Joiner::default();
+    messages[..4].iter().for_each(|message| joiner.add(message));
+    let (read, place) = joiner.take();
+    assert_eq!((read.len(), place.0), (1, vec![(3, 101)]));
+    assert_eq!(read[0].position, Some(Position { partition: 3, next: 101 }));
+    messages[4..].iter().for_each(|message| joiner.add(message));
+    let (read, place) = joiner.take();
+    assert_eq!((read[0].events.len(), place.0), (2, vec![(3, 106)]));
+    // Its writer came to an end in the middle, and another sent it anew.
+    let again = [&messages[1..3], &messages[1..]].concat();
+    let mut joiner = Joiner::default();
+    again.iter().for_each(|message| joiner.add(message));
+    assert_eq!(joiner.take().0[0].events.len(), 2);
+    assert_eq!(joiner.stats(), JoinStats::default());
+}
+
+#[test]
+fn records_that_are_not_ours_are_passed_over_and_counted() {
+    let of = |id: &str, kind: &str| {
+        let headers =
+            [("ce_id", id), ("ce_type", kind)].into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(rdkafka::message::Header { key, value: Some(value) })
+            });
+        OwnedMessage::new(Some(vec![1]), None, "t.events".into(), Timestamp::NotAvailable, 0, 1, Some(headers))
+    };
+    let mut joiner = Joiner::default();
+    for message in [of("web-1/1", "io.galen.event.oom.event"), of("", LOSSES), of("web-1/0000000000000007/1#1", "x")] {
+        joiner.add(&message);
+    }
+    joiner.add(&of("a", "com.example.other"));
+    assert_eq!(joiner.take().0, []);
+    assert_eq!(joiner.stats().unreadable, 2);
+}
+
+proptest! {
+    #[test]
+    fn any_events_come_back_as_they_were(
+        sizes in prop::collection::vec((0usize..60_000, 0usize..20_000), 1..6),
+        first in 1u64..1000,
+        json in any::<bool>(),
+    ) {
+        let events: Vec<Bytes> = sizes.iter().map(|&(a, b)| event("oom", &[a, b])).collect();
+        let records = [record(first, events)];
+        let payload = if json { Payload::Json } else { Payload::Protobuf };
+        prop_assert_eq!(&read(&written(payload, &records)).0[..], &records[..]);
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether the brokers are there, as the clients see them, and what the clients say.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Statistics,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
+    error::KafkaError,
+    message::{DeliveryResult, Message},
+    producer::ProducerContext,
+    types::RDKafkaErrorCode,
+};
+
+use crate::producer::Deliveries;
+
+/// Shared by all clients of a process. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Link(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Why there are no brokers; `None` while there are.
+    away: Mutex<Option<String>>,
+    errors: AtomicU64,
+}
+
+impl Link {
+    /// Why no broker can be reached, if none can.
+    pub fn away(&self) -> Option<String> {
+        self.0.away.lock().clone()
+    }
+
+    /// Errors that clients reported, of connections most of all.
+    pub fn errors(&self) -> u64 {
+        self.0.errors.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_there(&self) {
+        if self.0.away.lock().take().is_some() {
+            tracing::info!("Kafka is there again");
+        }
+    }
+
+    fn is_away(&self, why: String) {
+        let before = self.0.away.lock().replace(why.clone());
+        if before.is_none() {
+            tracing::error!(why, "no broker of Kafka can be reached");
+        }
+    }
+}
+
+impl ConsumerContext for Link {}
+
+impl ClientContext for Link {
+    /// What matters comes as an error as well; this is for those who look for a cause.
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "librdkafka");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            self.is_there();
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.errors.fetch_add(1, Ordering::Relaxed);
+        match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed,
+            ) => self.is_away(reason.to_owned()),
+            Some(RDKafkaErrorCode::Fatal) => tracing::error!(reason, "Kafka's client has failed for good"),
+            _ => tracing::debug!(%error, reason, "Kafka's client reports an error"),
+        }
+    }
+}
+
+/// What the producer tells.
+pub(crate) struct ProducerLink {
+    pub(crate) link: Link,
+    pub(crate) deliveries: Arc<Deliveries>,
+}
+
+impl ClientContext for ProducerLink {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.link.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.deliveries.waiting(statistics.msg_cnt, statistics.msg_size);
+        self.link.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.link.error(error, reason);
+    }
+}
+
+impl ProducerContext for ProducerLink {
+    /// What the record is, see [`Deliveries`].
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, what: usize) {
+        match result {
+            Ok(message) => self.deliveries.acknowledged(what, message.payload_len()),
+            Err((error, message)) => {
+                tracing::debug!(%error, topic = message.topic(), partition = message.partition(), "not delivered");
+                self.deliveries.failed(what, error);
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Copies Kafka's events into the log on this machine's disk, each once, in the order of their partitions.
+//!
+//! Every replica has a whole copy, so it reads all partitions by itself and belongs to no group. Where it is in each
+//! partition is stored with the records (`LogRecord.position`), hence durable together with them and with the state
+//! that tells what is new: after any end it goes on where its disk is. The disk refuses: it begins anew behind what is
+//! durable, after a while. Kafka is away: it waits.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use galen_log::{Append, Watermarks};
+use galen_proto::v1::LogRecord;
+use galen_runtime::{Backoff, Supervisor};
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+};
+
+use crate::{
+    Error, JoinStats, Link, Settings,
+    codec::Joiner,
+    topics::{ANSWER, Topics},
+};
+
+/// Wait for a record.
+const POLL: Duration = Duration::from_millis(100);
+/// A group is closed with this many events, or at this size.
+const GROUP_EVENTS: usize = 16_384;
+const GROUP_BYTES: usize = 16 << 20;
+/// How often new partitions are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// First and longest wait before the disk is tried again.
+const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Told of each group that became durable, with the state that includes it.
+pub type Copied = Box<dyn FnMut(&[LogRecord], &Watermarks) + Send>;
+
+/// Shows how the mirror is. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Mirror(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    copied: AtomicU64,
+    duplicates: AtomicU64,
+    lag: AtomicU64,
+    joined: Mutex<JoinStats>,
+    disk_error: Mutex<Option<String>>,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MirrorStats {
+    pub copied: u64,
+    /// Events that were in the log already: twice in the topic, or read again.
+    pub duplicates: u64,
+    /// Records in Kafka that were not read yet, a moment ago.
+    pub lag: u64,
+    pub joined: JoinStats,
+}
+
+/// What the consumer tells.
+struct Context {
+    link: Link,
+    mirror: Mirror,
+}
+
+struct Copier {
+    settings: Settings,
+    topic: String,
+    consumer: BaseConsumer<Context>,
+    assigned: HashSet<i32>,
+    joiner: Joiner,
+    log: Box<dyn Append>,
+    watermarks: Watermarks,
+    copied: Copied,
+    mirror: Mirror,
+}
+
+impl Mirror {
+    /// Begins to copy into `log`, whose state `watermarks` is, on a thread of its own.
+    ///
+    /// # Errors
+    /// Settings that the client refuses, or a topic that is not there.
+    pub fn start(
+        settings: &Settings,
+        log: Box<dyn Append>,
+        watermarks: Watermarks,
+        supervisor: &Supervisor,
+        copied: Copied,
+    ) -> Result<Self, Error> {
+        let mirror = Self::default();
+        let mut client = settings.client("mirror")?;
+        client
+            // It is no member: a client that reads must have a name of a group.
+            .set("group.id", format!("{}.replica", settings.prefix))
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest");
+        let context = Context { link: Link::default(), mirror: mirror.clone() };
+        let consumer = client.create_with_context(context).map_err(Error::Client)?;
+        let mut copier = Copier {
+            settings: settings.clone(),
+            topic: Topics::of(settings).events,
+            consumer,
+            assigned: HashSet::new(),
+            joiner: Joiner::default(),
+            log,
+            watermarks,
+            copied,
+            mirror: mirror.clone(),
+        };
+        copier.assign()?;
+        let shutdown = supervisor.token();
+        supervisor.thread("kafka-mirror", move || copier.run(&|| shutdown.is_cancelled()));
+        Ok(mirror)
+    }
+
+    /// Why nothing is copied, if nothing is.
+    pub fn disk_error(&self) -> Option<String> {
+        self.0.disk_error.lock().clone()
+    }
+
+    pub fn stats(&self) -> MirrorStats {
+        let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let state = &self.0;
+        MirrorStats {
+            copied: get(&state.copied),
+            duplicates: get(&state.duplicates),
+            lag: get(&state.lag),
+            joined: *state.joined.lock(),
+        }
+    }
+}
+
+impl Copier {
+    fn run(mut self, is_over: &dyn Fn() -> bool) {
+        let mut look_at = Instant::now() + LOOK_EVERY;
+        while !is_over() {
+            self.gather(is_over);
+            if let Err(error) = self.commit() {
+                self.reopen(&error, is_over);
+            }
+            if Instant::now() >= look_at {
+                if let Err(error) = self.assign() {
+                    tracing::debug!(%error, "looking for new partitions");
+                }
+                look_at = Instant::now() + LOOK_EVERY;
+            }
+        }
+        if let Err(error) = self.log.checkpoint(&self.watermarks) {
+            tracing::warn!(%error, "no snapshot of the mirror at the end: the next start replays");
+        }
+    }
+
+    /// Takes what is there, up to the size of a group; waits for something.
+    fn gather(&mut self, is_over: &dyn Fn() -> bool) {
+        let mut wait = POLL;
+        while self.joiner.events() < GROUP_EVENTS && self.joiner.bytes() < GROUP_BYTES && !is_over() {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    self.joiner.add(&message);
+                    wait = Duration::ZERO;
+                }
+                None if self.joiner.is_empty() => return,
+                None => break,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "reading the events");
+                    break;
+                }
+            }
+        }
+        *self.mirror.0.joined.lock() = self.joiner.stats();
+    }
+
+    fn commit(&mut self) -> Result<(), galen_log::Error> {
+        let events = self.joiner.events() as u64;
+        let (records, _) = self.joiner.take();
+        let fresh: Vec<LogRecord> = records.into_iter().flat_map(|record| self.watermarks.fresh(record)).collect();
+        if fresh.is_empty() {
+            self.mirror.0.duplicates.fetch_add(events, Ordering::Relaxed);
+        } else {
+            self.log.append(&fresh)?;
+            let copied = fresh.iter().map(|record| record.events.len() as u64).sum();
+            self.mirror.0.copied.fetch_add(copied, Ordering::Relaxed);
+            self.mirror.0.duplicates.fetch_add(events.saturating_sub(copied), Ordering::Relaxed);
+            (self.copied)(&fresh, &self.watermarks);
+        }
+        if self.log.checkpoint_due() { self.log.checkpoint(&self.watermarks) } else { Ok(()) }
+    }
+
+    fn reopen(&mut self, error: &galen_log::Error, is_over: &dyn Fn() -> bool) {
+        tracing::error!(%error, "the mirror cannot be written: this replica shows nothing new until it can");
+        *self.mirror.0.disk_error.lock() = Some(error.to_string());
+        let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
+        while !is_over() {
+            let until = Instant::now() + backoff.next();
+            while Instant::now() < until && !is_over() {
+                thread::sleep(POLL);
+            }
+            match self.log.reopen() {
+                Ok(watermarks) => {
+                    self.watermarks = watermarks;
+                    self.joiner = Joiner::default();
+                    self.assigned.clear();
+                    match self.consumer.unassign().map_err(|source| self.failed(source)).and_then(|()| self.assign()) {
+                        Ok(()) => {
+                            *self.mirror.0.disk_error.lock() = None;
+                            tracing::info!("the mirror is written again");
+                            return;
+                        }
+                        Err(error) => tracing::warn!(%error, "the mirror cannot read Kafka"),
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the mirror still cannot be written"),
+            }
+        }
+    }
+
+    /// Reads the partitions that are not read yet, from where the log is.
+    fn assign(&mut self) -> Result<(), Error> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(&self.topic), ANSWER)
+            .map_err(|source| Error::Unreachable { brokers: self.settings.brokers.clone(), source })?;
+        let positions: &BTreeMap<i32, u64> = self.watermarks.positions();
+        let mut new = TopicPartitionList::new();
+        let mut partitions = Vec::new();
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            if self.assigned.contains(&partition.id()) {
+                continue;
+            }
+            let next = positions.get(&partition.id()).and_then(|next| i64::try_from(*next).ok());
+            let from = next.map_or(Offset::Beginning, Offset::Offset);
+            new.add_partition_offset(&self.topic, partition.id(), from).map_err(|source| self.failed(source))?;
+            partitions.push(partition.id());
+        }
+        if partitions.is_empty() {
+            return if self.assigned.is_empty() {
+                Err(Error::MissingTopic { topic: self.topic.clone() })
+            } else {
+                Ok(())
+            };
+        }
+        if self.assigned.is_empty() {
+            self.consumer.assign(&new).map_err(|source| self.failed(source))?;
+        } else {
+            self.consumer.incremental_assign(&new).map_err(|source| self.failed(source))?;
+        }
+        tracing::info!(partitions = partitions.len(), topic = self.topic, "mirrors partitions");
+        self.assigned.extend(partitions);
+        Ok(())
+    }
+
+    fn failed(&self, source: KafkaError) -> Error {
+        Error::Read { topic: self.topic.clone(), source }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.link.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        // -1001 stands for an offset that is not known yet.
+        let behind = |end: i64, next: i64| if next < 0 { end.max(0) } else { (end - next).max(0) };
+        let lag: i64 =
+            partitions.filter(|one| one.partition >= 0).map(|one| behind(one.hi_offset, one.app_offset)).sum();
+        self.mirror.0.lag.store(lag.unsigned_abs(), Ordering::Relaxed);
+        self.link.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.link.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Context {}

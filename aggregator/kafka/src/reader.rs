@@ -1,0 +1,264 @@
+//! Reads the events for one purpose, such as their index: replicas with the same name share the partitions.
+//!
+//! One consumer group, cooperative: a replica that comes or goes moves only the partitions that must move. Places are
+//! committed by hand, for partitions that are still this replica's. Another replica may take over what was handed out
+//! here and not committed yet: effects must be repeatable.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use galen_log::{BoxFuture, Consumer, Delivery, Place, SkipReason, Skipped};
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer},
+    error::KafkaError,
+    message::{BorrowedMessage, Message},
+    types::RDKafkaErrorCode,
+};
+use tokio::time::timeout;
+
+use crate::{Error, JoinStats, Link, Settings, codec::Joiner, topics::Topics};
+
+/// A delivery ends at this size, whatever number of events was asked for.
+const DELIVERY_BYTES: usize = 8 << 20;
+/// A place that could not be committed, because partitions were moving, is committed again after this time.
+const COMMIT_AGAIN: Duration = Duration::from_millis(500);
+
+/// A member of a group.
+pub struct Reader {
+    consumer: Arc<StreamConsumer<Context>>,
+    shared: Arc<Shared>,
+    topic: String,
+    group: String,
+    joiner: Joiner,
+    skipped: Vec<Skipped>,
+    /// Where each partition should go on.
+    expected: HashMap<i32, u64>,
+    /// Places that are still to be committed, because partitions were moving.
+    uncommitted: HashMap<i32, u64>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Partitions that went to others, or came back, since somebody looked.
+    moved: Mutex<Vec<i32>>,
+    lag: AtomicU64,
+}
+
+struct Context {
+    link: Link,
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    /// Joins the group `<prefix>.<name>`; one that is new begins with the oldest event. Call it within a runtime.
+    ///
+    /// # Errors
+    /// Settings that the client refuses.
+    pub fn join(settings: &Settings, name: &str) -> Result<Self, Error> {
+        let group = format!("{}.{name}", settings.prefix);
+        let topic = Topics::of(settings).events;
+        let mut client = settings.client(name)?;
+        client
+            .set("group.id", &group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            // An effect may take that long, where it is of something that is away.
+            .set("max.poll.interval.ms", "1800000");
+        let shared = Arc::new(Shared::default());
+        let context = Context { link: Link::default(), shared: Arc::clone(&shared) };
+        let consumer: StreamConsumer<Context> = client.create_with_context(context).map_err(Error::Client)?;
+        consumer.subscribe(&[&topic]).map_err(|source| Error::Read { topic: topic.clone(), source })?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            shared,
+            topic,
+            group,
+            joiner: Joiner::default(),
+            skipped: Vec::new(),
+            expected: HashMap::new(),
+            uncommitted: HashMap::new(),
+        })
+    }
+
+    /// What was passed over.
+    pub fn stats(&self) -> JoinStats {
+        self.joiner.stats()
+    }
+
+    async fn gather(&mut self, max_events: usize) -> Result<Delivery, galen_log::Error> {
+        let consumer = Arc::clone(&self.consumer);
+        loop {
+            let message = if self.uncommitted.is_empty() {
+                consumer.recv().await
+            } else {
+                let Ok(message) = timeout(COMMIT_AGAIN, consumer.recv()).await else {
+                    self.note().await?;
+                    continue;
+                };
+                message
+            };
+            let message = match message {
+                Ok(message) => message,
+                // The topic may come yet.
+                Err(error) if is_passing(&error) => continue,
+                Err(source) => return Err(self.failed(source)),
+            };
+            // From here on nothing waits, so nothing is lost with a future that is dropped.
+            self.add(&message);
+            while self.joiner.events() < max_events.max(1) && self.joiner.bytes() < DELIVERY_BYTES {
+                match consumer.recv().now_or_never() {
+                    Some(Ok(message)) => self.add(&message),
+                    // An error comes again.
+                    None | Some(Err(_)) => break,
+                }
+            }
+            self.forget_moved();
+            let (records, place) = self.joiner.take();
+            let skipped = std::mem::take(&mut self.skipped);
+            if !records.is_empty() || !skipped.is_empty() {
+                return Ok(Delivery { records, skipped, place });
+            }
+        }
+    }
+
+    fn add(&mut self, message: &BorrowedMessage<'_>) {
+        // Partitions move while a message is asked for: what came before is not what comes after.
+        self.forget_moved();
+        let offset = message.offset().max(0).unsigned_abs();
+        if let Some(expected) = self.expected.insert(message.partition(), offset + 1)
+            && offset > expected
+        {
+            self.skipped.push(Skipped { first: expected, next: offset, reason: SkipReason::Retention });
+        }
+        self.joiner.add(message);
+    }
+
+    fn forget_moved(&mut self) {
+        let moved = std::mem::take(&mut *self.shared.moved.lock());
+        for partition in moved {
+            self.joiner.forget(partition);
+            self.expected.remove(&partition);
+            self.uncommitted.remove(&partition);
+        }
+    }
+
+    /// Commits what is to be committed.
+    async fn note(&mut self) -> Result<(), galen_log::Error> {
+        let failed = |source| Error::Commit { group: self.group.clone(), source }.log("commit a place in Kafka");
+        let owned = self.consumer.assignment().map_err(failed)?;
+        self.uncommitted.retain(|partition, _| owned.find_partition(&self.topic, *partition).is_some());
+        if self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let mut offsets = TopicPartitionList::new();
+        for (&partition, &next) in &self.uncommitted {
+            let next = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
+            offsets.add_partition_offset(&self.topic, partition, next).map_err(failed)?;
+        }
+        let consumer = Arc::clone(&self.consumer);
+        let committed = tokio::task::spawn_blocking(move || consumer.commit(&offsets, CommitMode::Sync)).await;
+        match committed.map_err(galen_log::Error::Interrupted)? {
+            Ok(()) => self.uncommitted.clear(),
+            // Again when they have moved, for those that are still here.
+            Err(error) if is_moving(&error) => tracing::debug!(%error, "partitions move"),
+            Err(source) => return Err(failed(source)),
+        }
+        Ok(())
+    }
+
+    fn failed(&self, source: KafkaError) -> galen_log::Error {
+        Error::Read { topic: self.topic.clone(), source }.log("read from Kafka")
+    }
+}
+
+impl Consumer for Reader {
+    fn next(&mut self, max_events: usize) -> BoxFuture<'_, Result<Delivery, galen_log::Error>> {
+        Box::pin(self.gather(max_events))
+    }
+
+    fn commit(&mut self, place: &Place) -> BoxFuture<'_, Result<(), galen_log::Error>> {
+        self.uncommitted.extend(place.0.iter().copied());
+        Box::pin(self.note())
+    }
+
+    fn lag(&self) -> u64 {
+        self.shared.lag.load(Ordering::Relaxed)
+    }
+}
+
+/// What a client reports while it goes on by itself.
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::PollExceeded
+                | RDKafkaErrorCode::Resolve
+        )
+    )
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::RebalanceInProgress
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::AssignmentLost
+        )
+    )
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.link.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
+        self.shared.lag.store(lag.unsigned_abs(), Ordering::Relaxed);
+        self.link.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.link.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) | Rebalance::Revoke(list) => {
+                tracing::info!(partitions = list.count(), change = ?rebalance_name(rebalance), "partitions move");
+                self.shared.moved.lock().extend(list.elements().iter().map(|element| element.partition()));
+            }
+            Rebalance::Error(error) => tracing::warn!(%error, "the group could not be arranged anew"),
+        }
+    }
+}
+
+fn rebalance_name(rebalance: &Rebalance<'_>) -> &'static str {
+    match rebalance {
+        Rebalance::Assign(_) => "assigned",
+        Rebalance::Revoke(_) => "revoked",
+        Rebalance::Error(_) => "error",
+    }
+}

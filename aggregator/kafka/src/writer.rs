@@ -1,0 +1,235 @@
+//! The side that appends: what the aggregator's ingest makes durable becomes records in Kafka.
+//!
+//! A group is durable when every record of it is acknowledged by all replicas in sync. If one is refused, or patience
+//! ends, the group counts as not durable, what is left of it is taken back from the client, and a new client is made by
+//! [`Append::reopen`]. Some of the group may be in the topic nevertheless: its agents send it again, so that it may be
+//! there twice, under one identity, and is never missing.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use galen_log::{Append, Appended, Watermarks};
+use galen_proto::v1::{LogRecord, Queue, QueueState};
+use galen_runtime::Supervisor;
+
+use crate::{
+    Error, Link, Render, Settings,
+    codec::Encoder,
+    known::Known,
+    producer::{Figures, Outgoing, Producer},
+    topics::Topics,
+};
+
+/// Others are told of what was settled this often, or less often where that takes long.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// Part of the time that telling others may take, as a divisor.
+const TELL_SHARE: u32 = 20;
+/// At the end, for what others are told.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Appends to Kafka.
+pub struct Writer {
+    settings: Settings,
+    render: Render,
+    topics: Topics,
+    link: Link,
+    known: Known,
+    figures: Arc<Figures>,
+    counts: Arc<Counts>,
+    /// `None` after an error.
+    open: Option<Open>,
+    next: u64,
+    tell_at: Instant,
+}
+
+struct Open {
+    producer: Producer,
+    encoder: Encoder,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    reopened: AtomicU64,
+    dead_letters: AtomicU64,
+    /// By kind of error, in the order of [`KINDS`].
+    errors: [AtomicU64; KINDS.len()],
+}
+
+/// Kinds of errors that a group was given up for.
+const KINDS: [&str; 6] = ["patience", "not_enough_replicas", "unknown_topic", "too_large", "fatal", "other"];
+
+/// Shows how the writer is. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    link: Link,
+    figures: Arc<Figures>,
+    counts: Arc<Counts>,
+}
+
+/// Since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub records: u64,
+    /// Of the records' values.
+    pub bytes: u64,
+    /// In the client's memory, a moment ago.
+    pub waiting_records: u64,
+    pub waiting_bytes: u64,
+    pub reopened: u64,
+    pub dead_letters: u64,
+    /// Watermarks that did not reach the other replicas.
+    pub untold: u64,
+    /// Groups that were given up, by kind of error.
+    pub errors: Vec<(&'static str, u64)>,
+    /// Of connections.
+    pub client_errors: u64,
+}
+
+impl Writer {
+    /// Connects, makes topics that are missing, and reads what other replicas know. Blocks.
+    ///
+    /// # Errors
+    /// Brokers that do not answer, a topic that is missing or cannot be made, settings that the client refuses.
+    pub fn open(settings: &Settings, supervisor: &Supervisor, render: Render) -> Result<(Self, Watermarks), Error> {
+        let (link, topics) = (Link::default(), Topics::of(settings));
+        let largest = topics.ensure(settings, &link)?;
+        let known = Known::open(settings, &topics.watermarks, &link, supervisor)?;
+        let mut writer = Self {
+            settings: settings.clone(),
+            render,
+            topics,
+            link,
+            known,
+            figures: Arc::default(),
+            counts: Arc::default(),
+            open: None,
+            next: 0,
+            tell_at: Instant::now(),
+        };
+        writer.connect(largest)?;
+        let watermarks = writer.known.watermarks();
+        Ok((writer, watermarks))
+    }
+
+    pub fn gauge(&self) -> Gauge {
+        Gauge { link: self.link.clone(), figures: Arc::clone(&self.figures), counts: Arc::clone(&self.counts) }
+    }
+
+    fn connect(&mut self, largest: usize) -> Result<(), Error> {
+        let producer = Producer::new(&self.settings, largest, &self.link, &self.figures)?;
+        let encoder = Encoder::new(self.topics.clone(), self.settings.payload, self.render, largest);
+        self.open = Some(Open { producer, encoder });
+        Ok(())
+    }
+
+    fn write(&mut self, group: &[LogRecord]) -> Result<(), Error> {
+        let Some(Open { producer, encoder }) = &mut self.open else { return Ok(()) };
+        let patience = self.settings.patience;
+        let deadline = Instant::now() + patience;
+        producer.begin();
+        for record in group {
+            encoder.encode(record, |outgoing| producer.send(outgoing, deadline))?;
+        }
+        producer.settle(deadline, patience)?;
+        self.counts.dead_letters.fetch_add(encoder.dead_letters(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tells the other replicas.
+    fn tell(&mut self) -> Result<(), Error> {
+        let Some(Open { producer, .. }) = &self.open else { return Ok(()) };
+        let began = Instant::now();
+        let mut nodes = self.known.changed().into_iter();
+        while let Some(node) = nodes.next() {
+            let value = self.known.value(&node);
+            let record =
+                Outgoing { topic: &self.topics.watermarks, key: &node, payload: &value, headers: None, timestamp: 0 };
+            if let Err(error) = producer.send_aside(record, began + self.settings.patience) {
+                self.known.keep(nodes.chain([node]));
+                return Err(error);
+            }
+        }
+        self.tell_at = Instant::now() + TELL_EVERY.max(began.elapsed() * TELL_SHARE);
+        Ok(())
+    }
+
+    fn give_up(&mut self, error: Error, action: &'static str) -> galen_log::Error {
+        // What waits in the client is taken back with it.
+        self.open = None;
+        let place = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or(KINDS.len() - 1);
+        self.counts.errors[place].fetch_add(1, Ordering::Relaxed);
+        error.log(action)
+    }
+}
+
+impl Append for Writer {
+    fn append(&mut self, group: &[LogRecord]) -> Result<Appended, galen_log::Error> {
+        if self.open.is_none() {
+            return Err(galen_log::Error::Poisoned);
+        }
+        self.write(group).map_err(|error| self.give_up(error, "write to Kafka"))?;
+        self.link.is_there();
+        self.known.apply(group);
+        let (first, bytes) =
+            (self.next, group.iter().flat_map(|record| &record.events).map(|event| event.len() as u64));
+        self.next += group.iter().map(|record| record.events.len() as u64).sum::<u64>();
+        Ok(Appended { first, next: self.next, bytes: bytes.sum() })
+    }
+
+    fn checkpoint_due(&self) -> bool {
+        self.open.is_some() && Instant::now() >= self.tell_at && self.known.is_changed()
+    }
+
+    /// Tells the other replicas. They hear of it a little later; nobody waits for that.
+    fn checkpoint(&mut self, _watermarks: &Watermarks) -> Result<(), galen_log::Error> {
+        self.tell().map_err(|error| self.give_up(error, "write watermarks to Kafka"))
+    }
+
+    fn known(&mut self, node: &str, queues: &[Queue], now_unix_nanos: i64) -> Option<Vec<QueueState>> {
+        Some(self.known.believe(node, queues, now_unix_nanos))
+    }
+
+    fn reopen(&mut self) -> Result<Watermarks, galen_log::Error> {
+        self.open = None;
+        self.counts.reopened.fetch_add(1, Ordering::Relaxed);
+        let opened = self.topics.ensure(&self.settings, &self.link).and_then(|largest| self.connect(largest));
+        opened.map_err(|error| error.log("open Kafka again"))?;
+        Ok(self.known.watermarks())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(Open { producer, .. }) = &self.open {
+            producer.flush(FAREWELL);
+        }
+    }
+}
+
+impl Gauge {
+    /// Why no broker can be reached, if none can.
+    pub fn away(&self) -> Option<String> {
+        self.link.away()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let (figures, counts) = (&self.figures, &self.counts);
+        Stats {
+            records: get(&figures.records),
+            bytes: get(&figures.bytes),
+            waiting_records: get(&figures.waiting_records),
+            waiting_bytes: get(&figures.waiting_bytes),
+            reopened: get(&counts.reopened),
+            dead_letters: get(&counts.dead_letters),
+            untold: get(&figures.lost_aside),
+            errors: KINDS.iter().zip(&counts.errors).map(|(kind, count)| (*kind, get(count))).collect(),
+            client_errors: self.link.errors(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The copy of Kafka on a replica's disk: every event once, whatever the topic holds and however often it begins anew.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use galen_kafka::{Mirror, Settings};
+use galen_log::{EmbeddedLog, Log, embedded};
+use galen_runtime::{Drained, Supervisor};
+use galen_services::kafka;
+use parking_lot::Mutex;
+use support::{PATIENCE, Replica, event, settings};
+use tokio::time::{Instant, timeout_at};
+
+/// A mirror and the log that it writes.
+struct Copy {
+    log: EmbeddedLog,
+    mirror: Mirror,
+    supervisor: Supervisor,
+    told: Arc<Mutex<u64>>,
+}
+
+impl Copy {
+    fn open(settings: &Settings, dir: &Path) -> Self {
+        let log = embedded::Settings { segment_bytes: 64 << 10, ..embedded::Settings::new(dir) };
+        let (log, writer, watermarks) = EmbeddedLog::open(log).unwrap();
+        let (supervisor, told) = (Supervisor::new(), Arc::new(Mutex::new(0)));
+        let count = Arc::clone(&told);
+        let copied: galen_kafka::Copied =
+            Box::new(move |_, watermarks| *count.lock() = watermarks.totals_of("web-1").events);
+        let mirror = Mirror::start(settings, Box::new(writer), watermarks, &supervisor, copied).unwrap();
+        Self { log, mirror, supervisor, told }
+    }
+
+    /// Waits for so many events, and returns them by number.
+    async fn events(&self, count: u64) -> Vec<(u64, Bytes)> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut reader = self.log.reader(0);
+        let mut events = Vec::new();
+        while (events.len() as u64) < count {
+            let chunk = timeout_at(deadline, reader.next(1000)).await.expect("events in time").unwrap();
+            for entry in chunk.entries {
+                events.extend((entry.record.first_seq..).zip(entry.record.events));
+            }
+        }
+        events.sort_unstable();
+        events
+    }
+
+    async fn close(self) {
+        assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
+    }
+}
+
+fn expected(last: u64) -> Vec<(u64, Bytes)> {
+    (1..=last).map(|seq| (seq, event(seq))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_replica_has_each_event_once_also_those_that_are_twice_in_the_topic() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "mirror", |_| {});
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut first = Replica::open(&settings);
+    first.hello("web-1", 1);
+    first.append("web-1", 1, 50).unwrap();
+    let copies = dirs.each_ref().map(|dir| Copy::open(&settings, dir.path()));
+    // A replica that knows nothing of the first: it hung while the node moved, or the first was killed.
+    let mut second = Replica::open(&settings);
+    second.hello("web-1", 1);
+    second.append("web-1", 1, 60).unwrap();
+    first.append("web-1", 51, 70).unwrap();
+    for copy in copies {
+        assert_eq!(copy.events(70).await, expected(70));
+        copy.close().await;
+    }
+    // They go on where their disk is.
+    second.hello("web-1", 71);
+    second.append("web-1", 71, 80).unwrap();
+    for dir in &dirs {
+        let copy = Copy::open(&settings, dir.path());
+        assert_eq!(copy.events(80).await, expected(80));
+        let stats = copy.mirror.stats();
+        assert_eq!((stats.copied, stats.joined), (10, galen_kafka::JoinStats::default()));
+        assert_eq!(*copy.told.lock(), 80);
+        assert_eq!(copy.log.bounds().next, 80);
+        copy.close().await;
+    }
+    first.close();
+    second.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_cut_off_at_any_time_goes_on_without_a_gap() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "cut", |_| {});
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = Replica::open(&settings);
+    replica.hello("web-1", 1);
+    for round in 0..8 {
+        let copy = Copy::open(&settings, dir.path());
+        replica.append("web-1", round * 100 + 1, round * 100 + 100).unwrap();
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..300))).await;
+        copy.close().await;
+    }
+    let copy = Copy::open(&settings, dir.path());
+    assert_eq!(copy.events(800).await, expected(800));
+    assert_eq!(copy.log.bounds().next, 800);
+    copy.close().await;
+    replica.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_killed_is_copied_on_from_where_it_was() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "killed", |_| {});
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = Replica::open(&settings);
+    let copy = Copy::open(&settings, dir.path());
+    replica.hello("web-1", 1);
+    replica.append("web-1", 1, 100).unwrap();
+    assert_eq!(copy.events(100).await, expected(100));
+    kafka.kill();
+    kafka.restart();
+    replica.append("web-1", 101, 200).unwrap();
+    assert_eq!(copy.events(200).await, expected(200));
+    copy.close().await;
+    replica.close();
+}

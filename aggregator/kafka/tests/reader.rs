@@ -1,0 +1,113 @@
+//! Reading in a group from a real broker: whatever comes or goes, everything has its effect.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use galen_kafka::{Reader, Settings};
+use galen_log::Consumer;
+use galen_services::kafka;
+use support::{Found, PATIENCE, Replica, has_all, note, read_until, settings};
+use tokio::time::{Instant, timeout};
+
+const NODES: u64 = 12;
+
+fn node(number: u64) -> String {
+    format!("node-{number}")
+}
+
+/// Each node's events `first ..= last`.
+fn write(settings: &Settings, first: u64, last: u64) {
+    let mut replica = Replica::open(settings);
+    for number in 0..NODES {
+        replica.hello(&node(number), first);
+        replica.append(&node(number), first, last).unwrap();
+    }
+    replica.close();
+}
+
+fn all_are_there(found: &Found, last: u64) -> bool {
+    found.len() as u64 == NODES * last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_committed_is_handed_out_again_and_what_was_is_not() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "commit", |_| {});
+    write(&settings, 1, 50);
+    let mut first = Reader::join(&settings, "index").unwrap();
+    let mut committed = Found::new();
+    while committed.len() < 100 {
+        let delivery = timeout(PATIENCE, first.next(64)).await.unwrap().unwrap();
+        note(&mut committed, &delivery.records);
+        first.commit(&delivery.place).await.unwrap();
+    }
+    let uncommitted = timeout(PATIENCE, first.next(64)).await.unwrap().unwrap();
+    assert!(!uncommitted.records.is_empty());
+    drop(first);
+    let mut found = committed.clone();
+    let mut second = Reader::join(&settings, "index").unwrap();
+    read_until(&mut second, &mut found, |found| all_are_there(found, 50)).await;
+    assert!(found.values().all(|(_, times)| *times == 1));
+    (0..NODES).for_each(|number| has_all(&found, &node(number), 50));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_move_in_the_middle_of_a_batch_lose_nothing() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "moving", |_| {});
+    write(&settings, 1, 50);
+    let mut first = Reader::join(&settings, "index").unwrap();
+    let mut found = Found::new();
+    let batch = timeout(PATIENCE, first.next(200)).await.unwrap().unwrap();
+    note(&mut found, &batch.records);
+    // Another comes while the first is busy with its batch; both go on until each has had something.
+    let mut second = Reader::join(&settings, "index").unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut of_second = 0;
+    first.commit(&batch.place).await.unwrap();
+    let mut last = 50;
+    while of_second == 0 || !all_are_there(&found, last) {
+        assert!(Instant::now() < deadline, "{of_second} events came to the second, {} in all", found.len());
+        tokio::select! {
+            delivery = first.next(64) => {
+                let delivery = delivery.unwrap();
+                note(&mut found, &delivery.records);
+                first.commit(&delivery.place).await.unwrap();
+            }
+            delivery = second.next(64) => {
+                let delivery = delivery.unwrap();
+                of_second += delivery.records.len();
+                note(&mut found, &delivery.records);
+                second.commit(&delivery.place).await.unwrap();
+            }
+            () = tokio::time::sleep(std::time::Duration::from_millis(500)), if of_second == 0 => {
+                // The first had taken all: there must be something for the second.
+                write(&settings, last + 1, last + 10);
+                last += 10;
+            }
+        }
+    }
+    (0..NODES).for_each(|number| has_all(&found, &node(number), last));
+    // What both committed, nobody is handed again.
+    drop((first, second));
+    write(&settings, last + 1, last + 1);
+    let (mut third, mut again) = (Reader::join(&settings, "index").unwrap(), Found::new());
+    read_until(&mut third, &mut again, |again| (0..NODES).all(|number| again.contains_key(&(node(number), last + 1))))
+        .await;
+    assert_eq!(again.len() as u64, NODES, "only what is new");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_away_is_read_again() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "away", |_| {});
+    write(&settings, 1, 10);
+    let (mut reader, mut found) = (Reader::join(&settings, "index").unwrap(), Found::new());
+    read_until(&mut reader, &mut found, |found| all_are_there(found, 10)).await;
+    kafka.kill();
+    kafka.restart();
+    write(&settings, 11, 20);
+    read_until(&mut reader, &mut found, |found| all_are_there(found, 20)).await;
+    (0..NODES).for_each(|number| has_all(&found, &node(number), 20));
+}

@@ -1,0 +1,147 @@
+//! Two replicas on one Kafka, with an agent that moves between them: whatever is killed or hangs, what was accepted is
+//! found on both, once.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use galen_integration_tests::{
+    fleet::{Agent, Aggregator},
+    oracle, query, wait,
+};
+use galen_proto::v1::GetStatusRequest;
+use galen_services::{Server, kafka};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+const AGENT: &str = "galen-flood-agent";
+const NODE: &str = "victim";
+/// Rounds of `make test`; `make soak` sets more by the environment.
+const ROUNDS: usize = 10;
+/// Longest time between two faults.
+const PACE_MILLIS: u64 = 1500;
+const DELIVERY: Duration = Duration::from_secs(120);
+
+/// Everything, each with a directory of its own.
+struct Fleet {
+    kafka: Server,
+    dir: TempDir,
+    replicas: Vec<Aggregator>,
+    agent: Agent,
+    /// The replica that the agent dials.
+    at: usize,
+}
+
+impl Fleet {
+    async fn start() -> Result<Self> {
+        let (kafka, dir) = (kafka(), tempfile::tempdir()?);
+        for name in ["replica-0", "replica-1", "agent"] {
+            fs::create_dir_all(dir.path().join(name))?;
+        }
+        let mut replicas = Vec::new();
+        for place in 0..2 {
+            replicas.push(replica(&kafka, dir.path().join(format!("replica-{place}"))).await?);
+        }
+        let agent = agent(&dir, &replicas[0], true)?;
+        Ok(Self { kafka, dir, replicas, agent, at: 0 })
+    }
+
+    async fn kill_replica(&mut self, place: usize) -> Result<()> {
+        self.replicas[place].process.kill()?;
+        self.replicas[place] = replica(&self.kafka, self.dir.path().join(format!("replica-{place}"))).await?;
+        Ok(())
+    }
+
+    /// The agent ends without a word, and begins again at the other replica.
+    fn move_agent(&mut self, floods: bool) -> Result<()> {
+        self.agent.process.kill()?;
+        self.at = 1 - self.at;
+        self.agent = agent(&self.dir, &self.replicas[self.at], floods)?;
+        Ok(())
+    }
+
+    /// Waits until both replicas have all, and checks what they have.
+    async fn check(mut self) -> Result<usize> {
+        self.move_agent(false)?;
+        let accepted = oracle::accepted(&self.agent.dir.join("records"))?.len();
+        oracle::drained(&self.replicas[self.at], &self.agent, accepted as u64).await?;
+        let events = query::node(&mut self.replicas[self.at].query.clone(), NODE).await?.context("known")?.events;
+        for replica in &self.replicas {
+            has_copied(replica, events).await?;
+            let (accepted_then, stored) = oracle::check(replica, &self.agent).await?;
+            assert_eq!((accepted_then, stored as u64), (accepted, events));
+        }
+        Ok(accepted)
+    }
+}
+
+async fn replica(kafka: &Server, dir: PathBuf) -> Result<Aggregator> {
+    let brokers = format!("kafka.brokers=\"{}\"", kafka.brokers());
+    Aggregator::start(&dir, &[&brokers, "kafka.partitions=3", "kafka.patience=\"5s\""]).await
+}
+
+fn agent(dir: &TempDir, replica: &Aggregator, floods: bool) -> Result<Agent> {
+    let flood = if floods { "tracers.flood.helping=3" } else { "tracers.flood.enabled=false" };
+    let settings = [flood, "buffer.segment_bytes=\"2MiB\"", "records.max_files=1000", "log.filter=\"warn\""];
+    Agent::start(AGENT, NODE, &dir.path().join("agent"), replica.addresses.grpc, &settings)
+}
+
+/// Waits until a replica shows so many events of the node.
+async fn has_copied(replica: &Aggregator, events: u64) -> Result<()> {
+    wait::until("the replica to have copied all", DELIVERY, || {
+        let mut query = replica.query.clone();
+        async move {
+            let status = query.get_status(GetStatusRequest {}).await?.into_inner();
+            let node = query::node(&mut query, NODE).await?;
+            let has_all = node.is_some_and(|node| node.events >= events);
+            Ok((has_all && status.store_next_offset == status.log_next_offset).then_some(()))
+        }
+    })
+    .await
+    .with_context(|| replica.process.tail())
+}
+
+#[tokio::test]
+async fn a_replica_that_hung_while_its_agent_moved_tells_nothing_twice() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    for _ in 0..2 {
+        let hung = fleet.at;
+        // In the middle of a batch, as likely as not: it has events that it did not write yet.
+        sleep(Duration::from_millis(fastrand::u64(300..1000))).await;
+        fleet.replicas[hung].process.signal(Signal::STOP)?;
+        fleet.move_agent(true)?;
+        let moved_to = &fleet.replicas[fleet.at];
+        let before = query::node(&mut moved_to.query.clone(), NODE).await?.map_or(0, |node| node.events);
+        has_copied(moved_to, before + 100).await?;
+        fleet.replicas[hung].process.signal(Signal::CONT)?;
+    }
+    let accepted = fleet.check().await?;
+    println!("{accepted} events accepted");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_found_once_on_every_replica_whatever_is_killed() -> Result<()> {
+    let rounds = std::env::var("GALEN_SOAK_ROUNDS").map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    let seed = std::env::var("GALEN_SEED").map_or_else(|_| Ok(fastrand::u64(..)), |seed| seed.parse())?;
+    println!("GALEN_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut fleet = Fleet::start().await?;
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(random.u64(0..PACE_MILLIS))).await;
+        match random.usize(0..4) {
+            0 => fleet.move_agent(true)?,
+            1 => fleet.kill_replica(fleet.at).await?,
+            2 => fleet.kill_replica(1 - fleet.at).await?,
+            _ => {
+                fleet.kafka.kill();
+                sleep(Duration::from_millis(random.u64(0..PACE_MILLIS))).await;
+                fleet.kafka.restart();
+            }
+        }
+    }
+    let accepted = fleet.check().await?;
+    assert!(accepted > rounds, "only {accepted} events were accepted: there was no load");
+    println!("{rounds} rounds, {accepted} events accepted");
+    Ok(())
+}
