@@ -80,7 +80,7 @@ pub(super) async fn run(
             line = queue.recv() => line,
             () = stop.cancelled() => queue.try_recv().ok(),
         };
-        let Some(Line { event, receipt, queued }) = line else { return };
+        let Some(Line { event, receipt, queued, room: _room }) = line else { return };
         let id = identity(&node, receipt, queued).await;
         let node = node.clone();
         // A disk may hang: the runtime's own thread must not.

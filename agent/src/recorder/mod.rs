@@ -18,15 +18,17 @@ use galen_buffer::{Buffer, LossReasonCode, Receipt};
 use galen_proto::v1::{self, Attachment, Container, EventKind, LossReason, Severity};
 use prost::Message;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use files::{Files, Limits};
 
 use crate::clock::{Clock, Moment};
 
-/// Lines that may wait for the file task, each with its event and evidence.
-const LINES: usize = 64;
+/// Lines that may wait for the file task, and the bytes of their events and evidence: room for a storm of triggers, or
+/// for some captures.
+const LINES: usize = 4096;
+const LINE_BYTES: usize = 8 << 20;
 
 /// Joins the records of one run of a tracer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +105,8 @@ struct Shared {
     clock: Clock,
     buffer: Buffer,
     lines: mpsc::Sender<Line>,
+    /// Bytes of lines.
+    room: Arc<Semaphore>,
     counters: Arc<Counters>,
 }
 
@@ -111,6 +115,7 @@ struct Line {
     event: v1::Event,
     receipt: Receipt,
     queued: tokio::time::Instant,
+    room: OwnedSemaphorePermit,
 }
 
 impl Recorder {
@@ -127,7 +132,8 @@ impl Recorder {
         let (lines, queue) = mpsc::channel(LINES);
         let counters = Arc::new(Counters::default());
         let task = files::run(node, files, queue, Arc::clone(&counters), stop);
-        (Self { shared: Arc::new(Shared { host, clock, buffer, lines, counters }) }, task)
+        let room = Arc::new(Semaphore::new(LINE_BYTES));
+        (Self { shared: Arc::new(Shared { host, clock, buffer, lines, room, counters }) }, task)
     }
 
     pub fn record<D: Serialize>(&self, tracer: &str, record: Record<D>) -> Result<(), Error> {
@@ -152,9 +158,13 @@ impl Recorder {
             explanation: record.explanation,
         };
         tracing::info!(tracer, run = event.run_id, summary = event.summary, "recorded");
-        let receipt = shared.buffer.append(event.encode_to_vec().into());
-        let line = Line { event, receipt, queued: tokio::time::Instant::now() };
-        if shared.lines.try_send(line).is_err() {
+        let encoded = event.encode_to_vec();
+        // One that is larger than all of the room may wait alone.
+        let bytes = u32::try_from(encoded.len().min(LINE_BYTES)).unwrap_or(u32::MAX);
+        let receipt = shared.buffer.append(encoded.into());
+        let room = Arc::clone(&shared.room).try_acquire_many_owned(bytes);
+        let line = room.map(|room| Line { event, receipt, queued: tokio::time::Instant::now(), room });
+        if !line.is_ok_and(|line| shared.lines.try_send(line).is_ok()) {
             shared.counters.lines_dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())

@@ -6,11 +6,14 @@ use crate::clock::Moment;
 
 /// Pauses by key, such as a cgroup's path. Holds no more keys than were told within one pause.
 #[derive(Debug)]
-pub struct Cooldown<K>(HashMap<K, Duration>);
+pub struct Cooldown<K> {
+    until: HashMap<K, Duration>,
+    swept: Duration,
+}
 
 impl<K> Default for Cooldown<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self { until: HashMap::new(), swept: Duration::ZERO }
     }
 }
 
@@ -19,7 +22,7 @@ impl<K: Eq + Hash> Cooldown<K> {
     where
         K: Borrow<Q>,
     {
-        self.0.get(key).is_some_and(|until| now.boot < *until)
+        self.until.get(key).is_some_and(|until| now.boot < *until)
     }
 
     /// As [`contains`](Self::contains), asked because `key` meets its rule again: what goes on is told once, so the pause
@@ -28,15 +31,19 @@ impl<K: Eq + Hash> Cooldown<K> {
     where
         K: Borrow<Q>,
     {
-        let Some(until) = self.0.get_mut(key).filter(|until| now.boot < **until) else { return false };
+        let Some(until) = self.until.get_mut(key).filter(|until| now.boot < **until) else { return false };
         *until = (*until).max(now.boot + lull);
         true
     }
 
     /// Leaves `key` alone for `pause`, if not for longer already, and forgets those whose time has come.
     pub fn insert(&mut self, key: K, now: Moment, pause: Duration) {
-        self.0.retain(|_, until| now.boot < *until);
-        let until = self.0.entry(key).or_default();
+        // Once a tick, however many are told in it.
+        if self.swept != now.boot {
+            self.swept = now.boot;
+            self.until.retain(|_, until| now.boot < *until);
+        }
+        let until = self.until.entry(key).or_default();
         *until = (*until).max(now.boot + pause);
     }
 }
@@ -56,7 +63,7 @@ mod tests {
         assert!(cooldown.contains("/a", at(14)) && !cooldown.contains("/b", at(14)));
         assert!(!cooldown.contains("/a", at(15)));
         cooldown.insert("/b".into(), at(15), Duration::from_secs(5));
-        assert_eq!(cooldown.0.len(), 1);
+        assert_eq!(cooldown.until.len(), 1);
     }
 
     #[test]

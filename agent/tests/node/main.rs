@@ -20,5 +20,6 @@ mod memburst;
 mod oom;
 mod podman;
 mod reload;
+mod storm;
 mod support;
 mod waitrate;

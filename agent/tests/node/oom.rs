@@ -19,7 +19,8 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
     let path = cgroup.path.clone();
     drop(cgroup);
 
-    let event = test.event("kill", |event| event.kind() == EventKind::Event).await;
+    // The kernel tells every agent of every kill, those of other tests too.
+    let event = test.kind_in(EventKind::Event, &path).await;
     assert_eq!((event.tracer.as_str(), event.severity()), ("oom", Severity::Critical));
     let data = data(&event);
     assert_eq!((&data["victim"]["pid"], data["victim"]["name"].as_str()), (&pid.into(), Some("tail")), "{data}");
@@ -45,7 +46,7 @@ async fn a_kill_is_told_with_what_is_left_in_the_cgroup_and_what_it_used_before(
     ticks(&test, 4).await;
     let _victim = cgroup.start("exec tail /dev/zero");
 
-    let event = test.event("kill", |event| event.kind() == EventKind::Event).await;
+    let event = test.kind_in(EventKind::Event, &cgroup.path).await;
     let data = data(&event);
     assert!(data["processes"].as_array().unwrap().iter().any(|process| process["name"] == "sleep"), "{data}");
     let recent = data["recent_bytes"].as_array().unwrap();

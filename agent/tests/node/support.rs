@@ -60,6 +60,16 @@ impl Cgroup {
         Process(command.spawn().unwrap())
     }
 
+    /// Whether something runs in it.
+    pub(crate) fn has_members(&self) -> bool {
+        self.own().all(|directory| fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|all| !all.is_empty()))
+    }
+
+    /// In the first of its hierarchies.
+    pub(crate) fn directory(&self) -> &Path {
+        self.own().next().unwrap()
+    }
+
     fn own(&self) -> impl Iterator<Item = &PathBuf> {
         self.directories.iter().filter(|directory| directory.to_string_lossy().ends_with(&self.path))
     }
@@ -179,10 +189,15 @@ impl TestAgent {
 }
 
 /// Waits until `done`, looking again and again.
-pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
+pub(crate) async fn until(what: &str, done: impl FnMut() -> bool) {
+    until_within(DEADLINE, what, done).await;
+}
+
+/// As [`until`], for what takes long.
+pub(crate) async fn until_within(deadline: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + deadline;
     while !done() {
-        assert!(Instant::now() < until, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < until, "not within {deadline:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -4,7 +4,9 @@
 //! The descendant alone is blamed if it accounts for at least half of the ancestor's usage. Containers and services
 //! need no such choice, because what is below them is not looked at on its own.
 
-use crate::cgroup::is_below;
+use std::collections::HashMap;
+
+use crate::cgroup::ancestry;
 
 /// A cgroup that met a rule.
 pub(super) trait Suspect {
@@ -17,12 +19,13 @@ pub(super) trait Suspect {
 
 /// Those to blame, the highest score first.
 pub(super) fn blame<S: Suspect>(mut suspects: Vec<S>) -> Vec<S> {
-    let excused: Vec<bool> = suspects
-        .iter()
-        .map(|suspect| {
-            suspects.iter().any(|other| is_below(other.path(), suspect.path()) && other.cpus() * 2.0 >= suspect.cpus())
-        })
-        .collect();
+    let places: HashMap<&str, usize> = suspects.iter().enumerate().map(|(place, one)| (one.path(), place)).collect();
+    let mut excused = vec![false; suspects.len()];
+    for suspect in &suspects {
+        for place in ancestry(suspect.path()).skip(1).filter_map(|above| places.get(above)) {
+            excused[*place] |= suspect.cpus() * 2.0 >= suspects[*place].cpus();
+        }
+    }
     let mut excused = excused.into_iter();
     suspects.retain(|_| !excused.next().unwrap_or(false));
     suspects.sort_by(|a, b| b.score().total_cmp(&a.score()));
