@@ -1,5 +1,7 @@
 //! A real kubelet, which is given pods as files, before a real containerd. `make test-kubernetes` builds the kubelet.
 
+mod pods;
+
 use std::{
     collections::HashMap,
     fs,
@@ -13,6 +15,7 @@ use galen_proto::v1::{Container, Event, EventKind};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use self::pods::{CART, CRUNCH, EXPORTER, PROBE, Pod, VAULT};
 use crate::{
     containerd::{Containerd, IMAGE},
     support::{Cgroup, TestAgent, agent_that_has_looked, hierarchies, signal, until},
@@ -28,8 +31,6 @@ for key in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oop
 done
 mkdir -p /var/lib/kubelet /var/log/containers
 mount -t tmpfs none /var/lib/kubelet && mount -t tmpfs none /var/log/containers && exec "$@""#;
-const BURST: &str = "while :; do :; done";
-const SLEEP: &str = "sleep 1000000";
 
 /// Ends the kubelet, and after it its pods, when dropped.
 struct Kubelet {
@@ -128,99 +129,6 @@ fn controllers() -> impl Iterator<Item = PathBuf> {
         .collect();
     roots.into_iter()
 }
-
-/// A pod on the host's network, which needs no plugins.
-struct Pod {
-    namespace: &'static str,
-    name: &'static str,
-    label: (&'static str, &'static str),
-    /// By name, what they run and what they may use.
-    containers: &'static [(&'static str, &'static str, Resources)],
-    init: &'static [(&'static str, &'static str, Option<&'static str>)],
-}
-
-#[derive(Clone, Copy)]
-enum Resources {
-    None,
-    Limit,
-    LimitedMemoryToo,
-}
-
-impl Pod {
-    fn manifest(&self) -> Value {
-        let container = |name: &str, script: &str, resources: Resources| {
-            let limits = match resources {
-                Resources::None => json!({}),
-                Resources::Limit => json!({ "limits": { "cpu": "100m" } }),
-                Resources::LimitedMemoryToo => json!({ "limits": { "cpu": "100m", "memory": "64Mi" } }),
-            };
-            json!({
-                "name": name, "image": IMAGE, "imagePullPolicy": "Never", "command": ["/bin/sh", "-c", script],
-                "resources": limits,
-            })
-        };
-        let containers: Vec<_> =
-            self.containers.iter().map(|(name, script, res)| container(name, script, *res)).collect();
-        let init = self.init.iter().map(|(name, script, restart)| {
-            let mut init = container(name, script, Resources::None);
-            if let Some(restart) = restart {
-                init["restartPolicy"] = (*restart).into();
-            }
-            init
-        });
-        let init: Vec<_> = init.collect();
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": self.name, "namespace": self.namespace, "labels": { self.label.0: self.label.1 } },
-            "spec": {
-                "hostNetwork": true, "terminationGracePeriodSeconds": 1, "containers": containers,
-                "initContainers": init,
-            },
-        })
-    }
-
-    /// The kubelet adds the node to the name of a pod from a file.
-    fn full_name(&self) -> String {
-        format!("{}-node", self.name)
-    }
-}
-
-const CART: Pod = Pod {
-    namespace: "shop",
-    name: "cart",
-    label: ("app", "cart"),
-    containers: &[("till", BURST, Resources::Limit), ("proxy", SLEEP, Resources::None)],
-    init: &[("prepare", "true", None), ("mesh", SLEEP, Some("Always"))],
-};
-const VAULT: Pod = Pod {
-    namespace: "shop",
-    name: "vault",
-    label: ("app", "vault"),
-    containers: &[("safe", BURST, Resources::LimitedMemoryToo)],
-    init: &[],
-};
-const CRUNCH: Pod = Pod {
-    namespace: "batch",
-    name: "crunch",
-    label: ("team", "science"),
-    containers: &[("cruncher", BURST, Resources::None)],
-    init: &[],
-};
-/// As the controller of DaemonSets labels them.
-const EXPORTER: Pod = Pod {
-    namespace: "kube-system",
-    name: "exporter",
-    label: ("pod-template-generation", "1"),
-    containers: &[("exporter", BURST, Resources::Limit)],
-    init: &[],
-};
-const PROBE: Pod = Pod {
-    namespace: "monitoring",
-    name: "probe",
-    label: ("app", "probe"),
-    containers: &[("probe", BURST, Resources::Limit)],
-    init: &[],
-};
 
 /// The owners below `path`, as the runtime tells them, in the order of their names.
 async fn owners(containers: &Containers, root: &Path, path: &str) -> Vec<Container> {
