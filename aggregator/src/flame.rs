@@ -100,16 +100,15 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Packs a profile as an agent does.
+    /// As an agent attaches it.
     pub(crate) fn attach(profile: &Profile) -> Attachment {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&profile.encode_to_vec()).unwrap();
-        Attachment {
+        let plain = Attachment {
             name: "cpu.pb.gz".into(),
             media_type: PPROF_MEDIA_TYPE.into(),
-            encoding: "gzip".into(),
-            content: packed.finish().unwrap().into(),
-        }
+            content: profile.encode_to_vec().into(),
+            ..Attachment::default()
+        };
+        Attachment { encoding: "gzip".into(), content: packed(&plain).unwrap(), ..plain }
     }
 
     /// A profile of these stacks, the root first.

@@ -1,9 +1,9 @@
 //! Events, and an aggregator that has stored them.
 
-use std::{io::Write, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use galen_aggregator::Settings;
+use galen_aggregator::{Settings, flame};
 use galen_proto::{
     PPROF_MEDIA_TYPE,
     pprof::{Function, Line, Location, Profile, Sample, ValueType},
@@ -46,14 +46,13 @@ pub(crate) fn profile() -> Attachment {
         string_table: texts.map(String::from).to_vec(),
         ..Profile::default()
     };
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(&profile.encode_to_vec()).unwrap();
-    Attachment {
+    let plain = Attachment {
         name: "cpu.pb.gz".into(),
         media_type: PPROF_MEDIA_TYPE.into(),
-        encoding: "gzip".into(),
-        content: packed.finish().unwrap().into(),
-    }
+        content: profile.encode_to_vec().into(),
+        ..Attachment::default()
+    };
+    Attachment { encoding: "gzip".into(), content: flame::packed(&plain).unwrap(), ..plain }
 }
 
 pub(crate) async fn start(dir: &TempDir) -> Aggregator {
