@@ -14,10 +14,11 @@ use tonic::transport::Channel;
 
 use crate::{
     process::{Process, program},
-    wait,
+    query, wait,
 };
 
 const START: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(60);
 
 pub type Query = QueryServiceClient<Channel>;
 
@@ -108,6 +109,17 @@ impl Agent {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let process = Process::start(&program("galen-agent")?, &arguments, dir.join("agent.log"))?;
         Ok(Self { process, name: name.to_owned(), dir: dir.to_owned() })
+    }
+
+    /// Waits until the aggregator knows it.
+    pub async fn connected(&self, aggregator: &Aggregator) -> Result<()> {
+        let name = &self.name;
+        let known = || {
+            let mut query = aggregator.query.clone();
+            async move { query::node(&mut query, name).await }
+        };
+        wait::until("the agent to connect", CONNECT, known).await.with_context(|| self.process.tail())?;
+        Ok(())
     }
 }
 

@@ -26,11 +26,7 @@ async fn a_burst_in_a_nested_cgroup_is_caught_and_found_with_its_guilty_function
     // A short capture: what is proven is the path, not its length.
     let settings = ["tracers.cpuidle.run_tracing_tool_timeout=\"3s\""];
     let agent = Agent::start("galen-agent", "bursting", dir.path(), aggregator.addresses.grpc, &settings)?;
-    wait::until("the agent to connect", LIMIT, || {
-        let mut query = aggregator.query.clone();
-        async move { query::node(&mut query, "bursting").await }
-    })
-    .await?;
+    agent.connected(&aggregator).await?;
 
     wait::until("the agent to watch the outer cgroup", LIMIT, || {
         std::future::ready(Ok(agent.process.has_open(&outer.path).then_some(())))

@@ -15,7 +15,7 @@ use super::{Figure, mib, percentile};
 use crate::{
     burst::Burst,
     fleet::{Agent, Aggregator},
-    query, wait,
+    query,
 };
 
 const ROUNDS: usize = 10;
@@ -29,11 +29,7 @@ pub(super) async fn measure(dir: &Path) -> Result<Vec<Figure>> {
     fs::create_dir_all(dir)?;
     let aggregator = Aggregator::start(dir, &[]).await?;
     let agent = Agent::start("galen-agent", "burst", dir, aggregator.addresses.grpc, &[])?;
-    wait::until("the agent to connect", LIMIT, || {
-        let mut query = aggregator.query.clone();
-        async move { query::node(&mut query, "burst").await }
-    })
-    .await?;
+    agent.connected(&aggregator).await?;
     let cpus = std::thread::available_parallelism()?.get();
     let (mut to_trigger, mut to_capture, mut costs, mut peaks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {

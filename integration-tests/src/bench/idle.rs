@@ -12,7 +12,6 @@ use super::{Figure, mib};
 use crate::{
     fleet::{Agent, Aggregator},
     process::Process,
-    query, wait,
 };
 
 const SETTLE: Duration = Duration::from_secs(40);
@@ -57,11 +56,7 @@ async fn watch(dir: &Path, settings: &[&str]) -> Result<Taken> {
     fs::create_dir_all(dir)?;
     let aggregator = Aggregator::start(dir, &[]).await?;
     let agent = Agent::start("galen-agent", "idle", dir, aggregator.addresses.grpc, settings)?;
-    wait::until("the agent to connect", Duration::from_secs(30), || {
-        let mut query = aggregator.query.clone();
-        async move { query::node(&mut query, "idle").await }
-    })
-    .await?;
+    agent.connected(&aggregator).await?;
     sleep(SETTLE).await;
     let (before, waits, start) = (agent.process.usage()?, switches(agent.process.pid())?, Instant::now());
     sleep(WATCH).await;

@@ -12,7 +12,7 @@ use super::Figure;
 use crate::{
     burst::{Burst, HOT_FUNCTION},
     fleet::{Agent, Aggregator},
-    query, wait,
+    query,
 };
 
 const BURSTS: usize = 100;
@@ -34,11 +34,7 @@ pub(super) async fn measure(dir: &Path) -> Result<Vec<Figure>> {
         "budget.cpu_per_hour=\"10m\"",
     ];
     let agent = Agent::start("galen-agent", "short", dir, aggregator.addresses.grpc, &settings)?;
-    wait::until("the agent to connect", LIMIT, || {
-        let mut query = aggregator.query.clone();
-        async move { query::node(&mut query, "short").await }
-    })
-    .await?;
+    agent.connected(&aggregator).await?;
     sleep(WINDOW * 3).await;
     let (mut caught, mut first, mut missed) = (0, 0, Vec::new());
     for group in 0..BURSTS / TOGETHER {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     fleet::{Agent, Aggregator, Query},
-    query, wait,
+    query,
 };
 
 /// For the agent to start, and for the evidence of what was told to arrive.
@@ -52,12 +52,7 @@ impl Runner {
         let aggregator = Aggregator::start(dir, &[]).await?;
         let settings: Vec<&str> = SETTINGS.into_iter().chain(settings.iter().map(String::as_str)).collect();
         let agent = Agent::start("galen-agent", "faults", dir, aggregator.addresses.grpc, &settings)?;
-        wait::until("the agent to connect", LIMIT, || {
-            let mut query = aggregator.query.clone();
-            async move { query::node(&mut query, "faults").await }
-        })
-        .await
-        .with_context(|| agent.process.tail())?;
+        agent.connected(&aggregator).await?;
         sleep(SETTLED).await;
         Ok(Self { aggregator, agent })
     }
