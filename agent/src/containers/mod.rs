@@ -140,6 +140,15 @@ impl Containers {
         }
     }
 
+    /// Whether `path` is a candidate itself.
+    pub fn is_workload(&self, path: &str) -> bool {
+        match self.classify(path) {
+            Class::Group => false,
+            Class::Owned { cgroup } => cgroup == path,
+            Class::Plain => true,
+        }
+    }
+
     /// Whether a cgroup below `path` may be a candidate.
     pub fn has_candidates_below(&self, path: &str) -> bool {
         match self.claims(path).next() {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use galen_profile::{Cancel, Request, Scope};
+use galen_profile::{Cancel, Request, Sampler, Scope};
 use galen_proto::v1::{LossReason, Severity};
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use super::{Error, metered, report::Captured};
 use crate::{
     budget::{Cost, Grant, Permit},
-    tracer::Context,
+    recorder::RunId,
+    tracer::{Asked, Context, Demand},
 };
 
 type Recorded = Result<(galen_profile::Recording, Duration), galen_profile::Error>;
@@ -68,19 +69,50 @@ impl Running {
                 return Ok(Begun::Refused(why.to_string()));
             }
         };
-        let (permit, duration, short_because) = match context.may_capture(Severity::Warning, score).await {
-            Grant::Full(permit) => (permit, duration, None),
-            Grant::Short(permit, most, why) => (permit, duration.min(most), Some(why)),
+        let (permit, short) = match context.may_capture(Severity::Warning, score).await {
+            Grant::Full(permit) => (permit, None),
+            Grant::Short(permit, most, why) => (permit, Some((most, why))),
             Grant::None(why) => {
                 context.count_loss(LossReason::CaptureLimit, 1);
                 return Ok(Begun::Refused(why));
             }
         };
+        Ok(Begun::Running(Self::start(context, sampler, scope, duration, permit, short)?))
+    }
+
+    /// As [`begin`](Self::begin), because somebody asks for it; `None` if that was refused.
+    pub(crate) async fn demanded(
+        context: &Context,
+        demand: Demand,
+        scope: Scope,
+        duration: Duration,
+    ) -> Result<Option<(RunId, Self)>, Error> {
+        let sampler = match context.flight.sampler().await {
+            Ok(sampler) => sampler,
+            Err(why) => {
+                demand.refuse(&*why);
+                return Ok(None);
+            }
+        };
+        let Some(Asked { run, permit, short, .. }) = demand.begin(context).await else { return Ok(None) };
+        Ok(Some((run, Self::start(context, sampler, scope, duration, permit, short)?)))
+    }
+
+    fn start(
+        context: &Context,
+        sampler: Sampler,
+        scope: Scope,
+        duration: Duration,
+        permit: Permit,
+        short: Option<(Duration, String)>,
+    ) -> Result<Self, Error> {
+        let (most, short_because) = short.unzip();
+        let duration = most.map_or(duration, |most| most.min(duration));
         let cancel = Cancel::new().map_err(Error::Cancel)?;
         let (request, on_thread) = (Request { scope, duration }, cancel.clone());
         let look_back = context.flight.look_back();
         let thread = tokio::task::spawn_blocking(move || metered(|| sampler.record(&request, look_back, &on_thread)));
-        Ok(Begun::Running(Self { thread, cancel, permit, duration, short_because }))
+        Ok(Self { thread, cancel, permit, duration, short_because })
     }
 
     /// Nobody wants it any more.

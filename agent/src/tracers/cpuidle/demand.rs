@@ -7,8 +7,8 @@ use galen_proto::v1::EventKind;
 use super::settings::Settings;
 use crate::{
     cgroup::{self, Hierarchies},
-    flight::{Begun, Running},
-    recorder::{Record, RunId},
+    flight::Running,
+    recorder::Record,
     tracer::{BoxError, Cause, Context, Demand},
 };
 
@@ -22,19 +22,8 @@ pub(super) async fn asked_for(demand: Demand, settings: Settings, context: Conte
             return Ok(());
         }
     };
-    let running = match Running::begin(&context, scope, settings.capture, f64::INFINITY).await {
-        Ok(Begun::Running(running)) => running,
-        Ok(Begun::Refused(why)) => {
-            demand.refuse(why);
-            return Ok(());
-        }
-        Err(error) => {
-            demand.refuse(galen_runtime::Chain(&error).to_string());
-            return Ok(());
-        }
-    };
-    let run = RunId::new();
-    demand.accept(format!("run {run}"));
+    let begun = Running::demanded(&context, demand, scope, settings.capture).await?;
+    let Some((run, running)) = begun else { return Ok(()) };
     let container = match &cgroup {
         Some(path) => Some(context.containers.resolve(path).await),
         None => None,

@@ -67,6 +67,9 @@ impl Tracer for CpuIdle {
                 }
             };
             let bursts = watch.tick(now.boot);
+            if let Some(why) = watch.newly_left_out() {
+                context.degraded(why);
+            }
             context.evaluated(watch.highest(), self.settings.thresholds.total.level);
             for burst in bursts {
                 if left_alone.lock().goes_on(burst.path.as_str(), now, self.settings.window) {

@@ -64,9 +64,6 @@ pub(super) struct Watch {
     environment: Arc<Environment>,
     containers: Containers,
     trees: Vec<Watched>,
-    /// Cgroups whose counters could not be opened, other than because they were gone.
-    unreadable: u64,
-    told_skipped: bool,
     highest: f64,
 }
 
@@ -95,7 +92,7 @@ impl Watch {
             candidates: HashMap::new(),
         };
         let trees = environment.hierarchies.cpu_usage().map(watched).collect();
-        Self { settings, environment, containers, trees, unreadable: 0, told_skipped: false, highest: 0.0 }
+        Self { settings, environment, containers, trees, highest: 0.0 }
     }
 
     /// Samples every candidate. Those to blame for a burst now, the highest score first.
@@ -111,7 +108,6 @@ impl Watch {
                 }
             }
         }
-        self.tell_skipped();
         bursts.retain(|burst| self.containers.selects(&burst.path, &self.settings.filter));
         blame(bursts)
     }
@@ -119,6 +115,11 @@ impl Watch {
     /// Usage of the busiest cgroup at the last tick, in percent of what it may use.
     pub(super) fn highest(&self) -> f64 {
         self.highest
+    }
+
+    /// As [`Workloads::newly_left_out`].
+    pub(super) fn newly_left_out(&mut self) -> Option<String> {
+        self.trees.iter_mut().find_map(|watched| watched.workloads.newly_left_out())
     }
 
     /// Takes in what came and lets go of what went.
@@ -139,10 +140,7 @@ impl Watch {
                             watched.candidates.insert(path, candidate);
                         }
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                        Err(error) => {
-                            self.unreadable += 1;
-                            tracing::debug!(%error, path, "cgroup is not watched");
-                        }
+                        Err(error) => watched.workloads.not_watched(&path, &error),
                     }
                 }
             }
@@ -182,15 +180,6 @@ impl Watch {
             true
         });
         bursts
-    }
-
-    /// Once: a machine with more cgroups than the cap stays one.
-    fn tell_skipped(&mut self) {
-        let skipped = self.trees.iter().map(|watched| watched.workloads.skipped()).sum::<u64>() + self.unreadable;
-        if skipped > 0 && !self.told_skipped {
-            self.told_skipped = true;
-            tracing::warn!(skipped, max_cgroups = self.settings.max_cgroups, "not every cgroup is watched");
-        }
     }
 }
 

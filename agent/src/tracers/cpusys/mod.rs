@@ -138,16 +138,10 @@ impl Run {
 /// A capture of the whole machine without a burst.
 async fn asked_for(demand: Demand, settings: Settings, context: Context) -> Result<(), BoxError> {
     let Some(demand) = demand.of_the_node("the whole node") else { return Ok(()) };
-    match Running::begin(&context, Scope::Host, settings.capture, f64::INFINITY).await {
-        Err(error) => demand.refuse(galen_runtime::Chain(&error).to_string()),
-        Ok(Begun::Refused(why)) => demand.refuse(why),
-        Ok(Begun::Running(running)) => {
-            let run = RunId::new();
-            demand.accept(format!("run {run}"));
-            captured(&context, run, running, Cause::Demand).await?;
-        }
+    match Running::demanded(&context, demand, Scope::Host, settings.capture).await? {
+        Some((run, running)) => captured(&context, run, running, Cause::Demand).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Waits for the capture and records it. The names of cgroups are taken at its begin and at its end, so that those that

@@ -10,7 +10,7 @@ mod rule;
 mod settings;
 mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use galen_proto::v1::{Container, EventKind, Severity, SuppressionReason};
 
@@ -64,7 +64,8 @@ impl Tracer for MemBurst {
     async fn run(self, context: Context) -> Result<Outcome, BoxError> {
         let settings = self.settings;
         let meminfo = Meminfo::open(MEMINFO)?;
-        let total = meminfo.read()?.total_bytes;
+        let mut memory = meminfo.read()?;
+        let total = memory.total_bytes;
         let mut host = Ring::new(settings.window);
         let mut workloads = Watch::new(settings.clone(), &context.environment, context.containers.clone(), total);
         let mut past = Past::new(settings.window);
@@ -81,20 +82,19 @@ impl Tracer for MemBurst {
                 now = ticks.tick() => now,
                 demand = demands.next() => {
                     let cgroup = demand.cgroup.clone().unwrap_or_default();
-                    let look = look(context.clock.now(), meminfo.read()?, cgroup, past.oldest());
+                    let look = look(context.clock.now(), memory, cgroup, past.oldest());
                     context.spawn(look.asked_for(demand));
                     continue;
                 }
             };
-            let memory = meminfo.read()?;
+            memory = meminfo.read()?;
             let sample = Sample { held: memory.unreclaimable_bytes(), used: memory.used };
             let of_host = host.push(now.boot, sample, memory.total_bytes, &settings.thresholds);
             let mut bursts: Vec<_> = of_host.map(|burst| (String::new(), burst)).into_iter().collect();
             bursts.extend(workloads.iter_mut().flat_map(|workloads| workloads.tick(now.boot)));
             bursts.retain(|(cgroup, _)| context.containers.selects(cgroup, &Filter::default()));
-            if let Some(skipped) = workloads.as_mut().and_then(Watch::newly_skipped) {
-                let most = settings.max_cgroups;
-                context.degraded(format!("{skipped} cgroups or more are not watched: `max_cgroups` is {most}"));
+            if let Some(why) = workloads.as_mut().and_then(Watch::newly_left_out) {
+                context.degraded(why);
             }
             let highest = workloads.as_ref().map_or(0.0, Watch::highest);
             context.evaluated(highest.max(share(sample.held, memory.total_bytes)), settings.thresholds.share);
@@ -129,7 +129,7 @@ struct Look {
     memory: Memory,
     /// Empty for the host.
     cgroup: String,
-    before: Option<Walk>,
+    before: Option<Arc<Walk>>,
 }
 
 impl Run {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -53,8 +54,8 @@ pub(super) struct Walk {
 #[derive(Debug)]
 pub(super) struct Past {
     window: Duration,
-    /// Oldest first.
-    walks: VecDeque<Walk>,
+    /// Oldest first; many may burst at once, each with the oldest.
+    walks: VecDeque<Arc<Walk>>,
     next: Duration,
 }
 
@@ -73,14 +74,14 @@ impl Past {
         residents.sort_unstable_by_key(|process| std::cmp::Reverse(process.bytes));
         residents.truncate(REMEMBERED);
         let held = residents.into_iter().map(|process| ((process.pid, process.started), process.bytes)).collect();
-        self.walks.push_back(Walk { at: now, held });
+        self.walks.push_back(Arc::new(Walk { at: now, held }));
         // The youngest that is a window old stays.
         while self.walks.get(1).is_some_and(|walk| now.saturating_sub(walk.at) >= self.window) {
             self.walks.pop_front();
         }
     }
 
-    pub(super) fn oldest(&self) -> Option<Walk> {
+    pub(super) fn oldest(&self) -> Option<Arc<Walk>> {
         self.walks.front().cloned()
     }
 }

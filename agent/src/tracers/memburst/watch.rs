@@ -31,7 +31,6 @@ pub(super) struct Watch {
     total: u64,
     /// The highest share of a capacity at the last tick, in percent.
     highest: f64,
-    told_skipped: bool,
 }
 
 struct Watched {
@@ -52,16 +51,7 @@ impl Watch {
     ) -> Option<Self> {
         let (version, root) = environment.hierarchies.memory_tree()?;
         let workloads = Workloads::new(root, settings.max_cgroups, containers);
-        Some(Self {
-            settings,
-            version,
-            root: root.into(),
-            workloads,
-            watched: HashMap::new(),
-            total,
-            highest: 0.0,
-            told_skipped: false,
-        })
+        Some(Self { settings, version, root: root.into(), workloads, watched: HashMap::new(), total, highest: 0.0 })
     }
 
     /// Samples what is due. The cgroups that burst now, by path.
@@ -97,10 +87,9 @@ impl Watch {
         bursts
     }
 
-    /// Once, how many cgroups found no room, if any did: a machine with more than the cap stays one.
-    pub(super) fn newly_skipped(&mut self) -> Option<u64> {
-        let skipped = self.workloads.skipped();
-        (skipped > 0 && !std::mem::replace(&mut self.told_skipped, skipped > 0)).then_some(skipped)
+    /// As [`Workloads::newly_left_out`].
+    pub(super) fn newly_left_out(&mut self) -> Option<String> {
+        self.workloads.newly_left_out()
     }
 
     pub(super) fn highest(&self) -> f64 {
@@ -125,7 +114,7 @@ impl Watch {
                         }
                         // The controller is off there, or it is gone again.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                        Err(error) => tracing::debug!(%error, path, "memory of a cgroup is not watched"),
+                        Err(error) => self.workloads.not_watched(&path, &error),
                     }
                 }
             }

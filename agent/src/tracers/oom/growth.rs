@@ -3,12 +3,11 @@
 use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
-    time::Duration,
 };
 
 use crate::{
-    cgroup::{MemoryCurrent, Version, ancestry, directory},
-    containers::{Change, Containers, Workloads},
+    cgroup::{Change, MemoryCurrent, Version, ancestry, directory},
+    containers::Containers,
     host::Environment,
 };
 
@@ -22,7 +21,7 @@ const GONE: usize = 64;
 pub(super) struct Growth {
     version: Version,
     root: PathBuf,
-    workloads: Workloads,
+    containers: Containers,
     sampled: HashMap<String, Sampled>,
     gone: VecDeque<(String, VecDeque<u64>)>,
 }
@@ -36,19 +35,21 @@ impl Growth {
     /// `None` if no hierarchy accounts memory.
     pub(super) fn new(environment: &Environment, containers: Containers) -> Option<Self> {
         let (version, root) = environment.hierarchies.memory_tree()?;
-        let workloads = Workloads::new(root, LIMIT, containers);
-        Some(Self { version, root: root.into(), workloads, sampled: HashMap::new(), gone: VecDeque::new() })
+        Some(Self { version, root: root.into(), containers, sampled: HashMap::new(), gone: VecDeque::new() })
     }
 
-    pub(super) fn tick(&mut self, now: Duration) {
-        for change in self.workloads.poll(now) {
+    /// Takes in what came and lets go of what went, of all cgroups.
+    pub(super) fn follow(&mut self, changes: Vec<Change>) {
+        for change in changes {
             match change {
-                Change::Came { path, .. } => {
+                Change::Added { path, .. } if self.sampled.len() < LIMIT && self.containers.is_workload(&path) => {
+                    self.containers.prefetch(&path);
                     if let Ok(current) = MemoryCurrent::open(&directory(&self.root, &path), self.version) {
                         self.sampled.insert(path, Sampled { current, bytes: VecDeque::with_capacity(SAMPLES) });
                     }
                 }
-                Change::Went { path } => {
+                Change::Added { .. } => {}
+                Change::Removed { path, .. } => {
                     if let Some(sampled) = self.sampled.remove(&path) {
                         self.gone.push_back((path, sampled.bytes));
                     }
@@ -58,6 +59,9 @@ impl Growth {
         while self.gone.len() > GONE {
             self.gone.pop_front();
         }
+    }
+
+    pub(super) fn sample(&mut self) {
         for sampled in self.sampled.values_mut() {
             // One that cannot be read is going.
             let Ok(bytes) = sampled.current.read() else { continue };

@@ -27,15 +27,18 @@ impl Index {
         Some(Self { version, root: root.into(), tree: Tree::new(root, LIMIT, |_| true), gone: VecDeque::new() })
     }
 
-    pub(super) fn follow(&mut self, now: Duration) {
-        for change in self.tree.poll(now) {
+    /// What came and went since the last time.
+    pub(super) fn follow(&mut self, now: Duration) -> Vec<Change> {
+        let changes = self.tree.poll(now);
+        for change in &changes {
             if let Change::Removed { path, id } = change {
-                self.gone.push_back((id, path));
+                self.gone.push_back((*id, path.clone()));
             }
         }
         while self.gone.len() > GONE {
             self.gone.pop_front();
         }
+        changes
     }
 
     pub(super) fn path_of(&self, id: u64) -> Option<&str> {

@@ -54,8 +54,8 @@ impl Tracer for Oom {
         if let galen_bpf::Support::Degraded(why) = watch.support() {
             context.degraded(why);
         }
-        let mut index = Index::new(&context.environment);
-        let mut growth = Growth::new(&context.environment, context.containers.clone());
+        let growth = Growth::new(&context.environment, context.containers.clone());
+        let mut memory = Index::new(&context.environment).zip(growth);
         let mut lost = 0;
         let mut ring = ring::register(watch)?;
         loop {
@@ -64,20 +64,18 @@ impl Tracer for Oom {
                 _ = context.tick() => None,
             };
             let now = context.clock.now();
-            if let Some(index) = &mut index {
-                index.follow(now.boot);
-            }
-            let Some(mut readable) = readable else {
-                if let Some(growth) = &mut growth {
-                    growth.tick(now.boot);
+            if let Some((index, growth)) = &mut memory {
+                growth.follow(index.follow(now.boot));
+                if readable.is_none() {
+                    growth.sample();
                 }
-                continue;
-            };
+            }
+            let Some(mut readable) = readable else { continue };
             readable.clear_ready();
             let watch = &mut readable.get_inner_mut().0;
             while let Some(kill) = watch.next_kill() {
                 match kill {
-                    Ok(kill) => tell(&context, &kill, index.as_ref(), growth.as_ref()),
+                    Ok(kill) => tell(&context, &kill, memory.as_ref()),
                     Err(error) => {
                         tracing::warn!(%error, "record of an OOM kill was not understood");
                         context.count_loss(LossReason::BadRecord, 1);
@@ -91,11 +89,12 @@ impl Tracer for Oom {
     }
 }
 
-fn tell(context: &Context, record: &galen_bpf::oom::Record, index: Option<&Index>, growth: Option<&Growth>) {
+fn tell(context: &Context, record: &galen_bpf::oom::Record, memory: Option<&(Index, Growth)>) {
     let observed = context.clock.now().at_boot(Duration::from_nanos(record.time));
-    let memory = Meminfo::open("/proc/meminfo").and_then(|meminfo| meminfo.read()).ok();
-    let recent = |cgroup: &str| growth.map(|growth| growth.of(cgroup)).unwrap_or_default();
-    let kill = Kill::new(record, index, recent, memory);
+    let of_host = Meminfo::open("/proc/meminfo").and_then(|meminfo| meminfo.read()).ok();
+    let recent = |cgroup: &str| memory.map(|(_, growth)| growth.of(cgroup)).unwrap_or_default();
+    let index = memory.map(|(index, _)| index);
+    let kill = Kill::new(record, index, recent, of_host);
     let directory = index.zip(kill.exhausted()).map(|(index, cgroup)| index.directory(cgroup));
     let part = context.clone();
     context.spawn(async move {
