@@ -178,8 +178,13 @@ impl Agent {
         let statuses = Statuses::new(statuses);
 
         let crew = Arc::new(Mutex::new(crew));
-        let desk =
-            Desk { flight: flight.clone(), budget: budget.clone(), recorder: recorder.clone(), clock: clock.clone() };
+        let desk = Desk {
+            flight: flight.clone(),
+            budget: budget.clone(),
+            recorder: recorder.clone(),
+            clock: clock.clone(),
+            supervisor: tracers.clone(),
+        };
         let (control, change) = Control::new(&settings, Arc::clone(&crew), desk, changes.token());
         spawn(&changes, "control", change);
 

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{samples} samples of {ticks} ticks in {lasted:?}, {} µs each", nanoseconds / samples.max(1) / 1000);
     println!("program         {:.4} % of a core", nanoseconds as f64 / lasted.as_nanos() as f64 * 100.0);
     let clock = Instant::now();
-    let profile = sampler.freeze(&Scope::Host, Duration::from_secs(60))?;
+    let profile = sampler.freeze(&Scope::Host, Duration::from_secs(60))?.name()?;
     println!("freeze          {:?}, {} bytes of pprof", clock.elapsed(), profile.pprof.len());
     println!("covered         {:?}, {} samples", profile.summary.lasted, profile.summary.samples);
     println!("user stacks     {:?}", profile.summary.user_stacks);

@@ -36,6 +36,6 @@ pub use galen_bpf::{Error as LoadError, Kernel, Support, cpu_profile::Hierarchy}
 pub use history::Counts;
 pub use hot::{HotFunction, HotStack};
 pub use profile::{Busy, Lost, NoHistory, Profile, Recording, Summary, UserStacks};
-pub use sampler::{Error, News, Request, Sampler, Settings};
+pub use sampler::{Error, Frozen, News, Request, Sampler, Settings};
 pub use symbols::kernel_functions;
 pub use target::{Scope, Target, TargetError};

@@ -128,15 +128,14 @@ impl Sampler {
         // The capture first, so that nothing is lost between the two.
         let running = self.begin(&request.scope)?;
         let (started, clock) = (SystemTime::now(), Instant::now());
-        let past = self.past(&request.scope, span);
+        let past = self.freeze(&request.scope, span);
         self.wait(clock + request.duration, cancel)?;
         let after = self.finish(running, started, clock.elapsed())?;
-        let before = match past.and_then(Past::name) {
+        let before = match past.and_then(Frozen::name) {
             Ok(profile) => Ok(profile),
             Err(Error::NoHistory(why)) => Err(why),
             Err(error) => return Err(error),
         };
-        release_free_memory();
         Ok(Recording { before, after })
     }
 
@@ -144,10 +143,20 @@ impl Sampler {
     ///
     /// # Errors
     /// There is no flight recorder, or what the kernel refuses.
-    pub fn freeze(&self, scope: &Scope, span: Duration) -> Result<Profile, Error> {
-        let profile = self.past(scope, span)?.name();
-        release_free_memory();
-        profile
+    pub fn freeze(&self, scope: &Scope, span: Duration) -> Result<Frozen, Error> {
+        check(scope)?;
+        if let Some(why) = &self.shared.no_history {
+            return Err(why.clone().into());
+        }
+        let (now, at) = (SystemTime::now(), history::now());
+        let nanoseconds = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let mut session = self.shared.lock();
+        let Some((collector, covered)) = session.past(scope, at.saturating_sub(nanoseconds)..at)? else {
+            return Err(NoHistory::Off.into());
+        };
+        let period = session.history.as_ref().map_or(Duration::ZERO, |history| history.period);
+        let lasted = Duration::from_nanos(at.saturating_sub(covered.from));
+        Ok(Frozen { collector, taken: Taken { started: now.checked_sub(lasted).unwrap_or(now), lasted, period } })
     }
 
     /// To be called about once a second: program images that are new to the flight recorder, for
@@ -186,22 +195,6 @@ impl Sampler {
         profile.map_err(Error::Encode)
     }
 
-    fn past(&self, scope: &Scope, span: Duration) -> Result<Past, Error> {
-        check(scope)?;
-        if let Some(why) = &self.shared.no_history {
-            return Err(why.clone().into());
-        }
-        let (now, at) = (SystemTime::now(), history::now());
-        let nanoseconds = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        let mut session = self.shared.lock();
-        let Some((collector, covered)) = session.past(scope, at.saturating_sub(nanoseconds)..at)? else {
-            return Err(NoHistory::Off.into());
-        };
-        let period = session.history.as_ref().map_or(Duration::ZERO, |history| history.period);
-        let lasted = Duration::from_nanos(at.saturating_sub(covered.from));
-        Ok(Past { collector, taken: Taken { started: now.checked_sub(lasted).unwrap_or(now), lasted, period } })
-    }
-
     fn wait(&self, deadline: Instant, cancel: &Cancel) -> Result<(), Error> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -231,15 +224,27 @@ impl Sampler {
 pub struct News(Vec<Image>);
 
 /// Samples of the past, not named yet.
-struct Past {
+pub struct Frozen {
     collector: Collector,
     taken: Taken,
 }
 
-impl Past {
-    fn name(self) -> Result<Profile, Error> {
+impl Frozen {
+    /// How far back it goes.
+    #[must_use]
+    pub fn lasted(&self) -> Duration {
+        self.taken.lasted
+    }
+
+    /// Finds the names. Blocks, for seconds if files are large and read for the first time.
+    ///
+    /// # Errors
+    /// The profile cannot be written.
+    pub fn name(self) -> Result<Profile, Error> {
         let ended = Ended { collector: self.collector, ring_full: 0 };
-        report::build(ended, &self.taken).map_err(Error::Encode)
+        let profile = report::build(ended, &self.taken).map_err(Error::Encode);
+        release_free_memory();
+        profile
     }
 }
 

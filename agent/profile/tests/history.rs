@@ -75,7 +75,7 @@ fn kernel_stacks_begin_where_the_tick_interrupted_them() {
     let sampler = sampler(&Settings::default());
     let load = Load::start("kernel", &cgroup);
     run_for(&load, 2.0, &sampler);
-    let profile = sampler.freeze(&cgroup.target().into(), SPAN).unwrap();
+    let profile = sampler.freeze(&cgroup.target().into(), SPAN).unwrap().name().unwrap();
     let summary = &profile.summary;
     let frames: Vec<_> = summary.hottest_stacks.iter().flat_map(|stack| &stack.frames).collect();
     assert!(frames.iter().any(|name| *name == "read_zero" || *name == "read_iter_zero"), "{summary:#?}");
@@ -93,7 +93,7 @@ fn short_lived_processes_are_named_by_the_build_id_of_their_file() {
     let load = Load::start("brood", &cgroup);
     let until = Instant::now() + DEADLINE;
     loop {
-        let profile = sampler.freeze(&cgroup.target().into(), SPAN).unwrap();
+        let profile = sampler.freeze(&cgroup.target().into(), SPAN).unwrap().name().unwrap();
         let summary = &profile.summary;
         let brood = |name: &str| name == "galen_brief_loop";
         let named: u64 = summary.hottest_functions.iter().filter(|hot| brood(&hot.name)).map(|hot| hot.own).sum();
@@ -141,7 +141,7 @@ fn nothing_is_sampled_but_ticks_that_find_a_task_running() {
     run_for(&load, 1.0, &sampler);
     let end = sampler.counts().unwrap();
     let (samples, ticks) = (end.samples - begin.samples, end.ticks - begin.ticks);
-    let profile = sampler.freeze(&cgroup.target().into(), SPAN).unwrap();
+    let profile = sampler.freeze(&cgroup.target().into(), SPAN).unwrap().name().unwrap();
     let every = profile.summary.period.as_secs_f64() / tick_seconds();
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     // Of each CPU one may be counted before, and the last ticks come to none.

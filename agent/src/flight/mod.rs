@@ -11,7 +11,7 @@ mod report;
 
 use std::{sync::Arc, time::Duration};
 
-use galen_profile::{Profile, Sampler, Scope};
+use galen_profile::{Frozen, Sampler, Scope};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -93,11 +93,11 @@ impl Flight {
         }
     }
 
-    /// What ran in the last seconds, up to now, and the CPU time that it took to take it.
+    /// What ran in the last seconds, up to now, without names, and the CPU time that it took to take it.
     ///
     /// # Errors
     /// There is no flight recorder, or what the kernel refuses.
-    pub async fn freeze(&self, scope: Scope, span: Duration) -> Result<(Profile, Duration), Error> {
+    pub async fn freeze(&self, scope: Scope, span: Duration) -> Result<(Frozen, Duration), Error> {
         let sampler = self.sampler().await.map_err(Error::Unsupported)?;
         Ok(tokio::task::spawn_blocking(move || metered(|| sampler.freeze(&scope, span))).await??)
     }

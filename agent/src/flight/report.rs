@@ -19,7 +19,7 @@ pub(crate) struct Captured {
 }
 
 /// What the flight recorder held when it was asked.
-pub(super) struct Frozen {
+pub(super) struct Look {
     pub(super) profile: Profile,
     /// Why it is less than the settings say.
     pub(super) short: Option<String>,
@@ -152,7 +152,7 @@ impl Captured {
     }
 }
 
-impl Frozen {
+impl Look {
     pub(super) fn bytes(&self) -> u64 {
         self.profile.pprof.len() as u64
     }
