@@ -68,6 +68,7 @@ impl Fleet {
         let events = query::node(&mut self.replicas[self.at].query.clone(), NODE).await?.context("known")?.events;
         for replica in &self.replicas {
             has_copied(replica, events).await?;
+            has_stored(replica).await?;
             let (accepted_then, stored) = oracle::check(replica, &self.agent).await?;
             assert_eq!((accepted_then, stored as u64), (accepted, events));
         }
@@ -91,10 +92,21 @@ async fn has_copied(replica: &Aggregator, events: u64) -> Result<()> {
     wait::until("the replica to have copied all", DELIVERY, || {
         let mut query = replica.query.clone();
         async move {
-            let status = query.get_status(GetStatusRequest {}).await?.into_inner();
             let node = query::node(&mut query, NODE).await?;
-            let has_all = node.is_some_and(|node| node.events >= events);
-            Ok((has_all && status.store_next_offset == status.log_next_offset).then_some(()))
+            Ok(node.filter(|node| node.events >= events).map(|_| ()))
+        }
+    })
+    .await
+    .with_context(|| replica.process.tail())
+}
+
+/// Waits until all that a replica has can be found. Nothing more comes.
+async fn has_stored(replica: &Aggregator) -> Result<()> {
+    wait::until("the replica to have stored all", DELIVERY, || {
+        let mut query = replica.query.clone();
+        async move {
+            let status = query.get_status(GetStatusRequest {}).await?.into_inner();
+            Ok((status.store_next_offset == status.log_next_offset).then_some(()))
         }
     })
     .await
