@@ -25,6 +25,17 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print what every metric is, as JSON.
     Metrics,
+    /// Show or write again what was put aside in Kafka.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// Print every dead letter: its id, when it was received, its size, and why it was put aside.
+    List,
+    /// Write those that can be written now among the events. Whoever has one already passes over it.
+    Replay,
 }
 
 #[derive(Subcommand)]

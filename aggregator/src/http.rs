@@ -39,6 +39,11 @@ pub struct Context {
     pub shutdown: CancellationToken,
 }
 
+/// A moment as the API gives it: nanoseconds since 1970-01-01 UTC in RFC 3339.
+pub fn moment(unix_nanos: i64) -> String {
+    view::moment(unix_nanos)
+}
+
 /// What the API gives for an event, as JSON.
 pub fn json(event: galen_proto::v1::Event) -> Vec<u8> {
     // Texts and numbers: this fails for no event.

@@ -28,9 +28,9 @@
 //!
 //! Records of other types are passed over: new ones may come.
 //!
-//! An event that cannot be decoded, or is too large for parts, goes to `<prefix>.dead-letters`, with the headers of an
-//! event as far as they are known, `galen_reason` in words, and `galen_truncated` with its true size if not all of it
-//! could be kept. Its number is told as a loss among the events, so that their readers do not wait for it.
+//! An event that cannot be decoded, or is too large for parts, goes to `<prefix>.dead-letters` as it came, with the headers
+//! of an event as far as they are known, and `galen_reason` in words; what is larger than a record goes there piece by
+//! piece, with `galen_part`. Its number is told as a loss among the events, so that their readers do not wait for it.
 
 mod cut;
 mod decode;
@@ -52,7 +52,7 @@ const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
 
 const SPEC_VERSION: &str = "ce_specversion";
-const ID: &str = "ce_id";
+pub(crate) const ID: &str = "ce_id";
 const SOURCE: &str = "ce_source";
 const TYPE: &str = "ce_type";
 const TIME: &str = "ce_time";
@@ -62,9 +62,8 @@ const CONTENT_TYPE: &str = "content-type";
 const EVENT: &str = "galen_event";
 const PARTS: &str = "galen_parts";
 const CUT: &str = "galen_cut";
-const PART: &str = "galen_part";
-const REASON: &str = "galen_reason";
-const TRUNCATED: &str = "galen_truncated";
+pub(crate) const PART: &str = "galen_part";
+pub(crate) const REASON: &str = "galen_reason";
 /// Most parts of an event.
 const MAX_PARTS: usize = 4096;
 

@@ -12,6 +12,7 @@
 
 pub mod codec;
 mod config;
+mod dead_letters;
 mod error;
 mod known;
 mod link;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use codec::{JoinStats, Render};
 pub use config::{Compression, Config, Payload, Sasl, Settings, Tls};
+pub use dead_letters::{DeadLetter, Replayed};
 pub use error::Error;
 pub use link::Link;
 pub use mirror::{Copied, Mirror, MirrorStats};

@@ -6,7 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use galen_kafka::{Config, Payload, Reader, Writer};
+use bytes::Bytes;
+use galen_kafka::{Config, DeadLetter, Payload, Reader, Replayed, Writer};
 use galen_log::Append;
 use galen_proto::v1::Event;
 use galen_runtime::{Chain, Size, Span, Supervisor};
@@ -49,6 +50,33 @@ async fn poison_is_put_aside_and_what_is_behind_it_goes_on() {
     let found = topic(&settings, "web-1", 3).await;
     assert_eq!(found.keys().map(|(_, seq)| *seq).collect::<Vec<_>>(), [1, 3]);
     replica.close();
+    let mut letters = Vec::new();
+    DeadLetter::each(&settings, |letter| {
+        letters.push((letter.id, letter.event));
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(letters, [("web-1/0000000000000007/2".to_owned(), Bytes::from(vec![0xff; 100]))]);
+    assert_eq!(DeadLetter::replay(&settings, render).unwrap(), Replayed { written: 0, left: 1 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_aside_is_written_again_when_it_can_be() {
+    let kafka = kafka();
+    let small = settings(&kafka, "again", |config| config.max_record_bytes = Size::kib(16));
+    let mut replica = Replica::open(&small);
+    replica.hello("web-1", 1);
+    let large: Bytes = Event { summary: "x".repeat(50_000), ..Event::default() }.encode_to_vec().into();
+    let records = replica.admit("web-1", 1, vec![event(1), large.clone(), event(3)]);
+    replica.writer.append(&records).unwrap();
+    replica.close();
+    assert_eq!(DeadLetter::replay(&small, render).unwrap(), Replayed { written: 0, left: 1 });
+    let settings = settings(&kafka, "again", |_| {});
+    for _ in 0..2 {
+        assert_eq!(DeadLetter::replay(&settings, render).unwrap(), Replayed { written: 1, left: 0 });
+    }
+    let found = topic(&settings, "web-1", 2).await;
+    assert_eq!(found[&("web-1".to_owned(), 2)].0, large);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ mod consumer;
 pub mod embedded;
 mod error;
 mod frame;
+mod quarantine;
 mod queue;
 mod reader;
 mod recovery;

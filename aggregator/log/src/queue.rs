@@ -1,8 +1,8 @@
 //! What the log knows of one queue, and sums of losses.
 
-use galen_proto::v1::{LossCounter, Progress, QueueState as Stored};
+use galen_proto::v1::{LossCounter, LossReason, Progress, QueueState as Stored};
 
-use crate::settled::Settled;
+use crate::{quarantine::Quarantine, settled::Settled};
 
 /// Distinct losses (reason and tracer) that are told apart; the rest is summed without its tracer.
 const MAX_COUNTERS: usize = 128;
@@ -16,6 +16,7 @@ pub(crate) struct QueueState {
     pub(crate) counters: Vec<LossCounter>,
     /// Numbered events that were declared lost.
     pub(crate) lost: Vec<LossCounter>,
+    pub(crate) quarantined: Quarantine,
     pub(crate) events: u64,
     pub(crate) touched_unix_nanos: i64,
 }
@@ -53,6 +54,16 @@ impl QueueState {
         }
     }
 
+    /// An event that was put aside has come after all: it is no loss any more.
+    pub(crate) fn pardon(&mut self, number: u64) {
+        self.quarantined.remove(number);
+        self.events += 1;
+        let lost = self.lost.iter_mut().find(|lost| lost.reason == LossReason::Quarantined as i32);
+        if let Some(lost) = lost {
+            lost.count = lost.count.saturating_sub(1);
+        }
+    }
+
     /// Takes over what `other` knows of the same queue: what either has settled is settled, and of sums that only grow
     /// the higher one holds.
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -77,6 +88,7 @@ impl QueueState {
             touched_unix_nanos: self.touched_unix_nanos,
             events: self.events,
             lost: self.lost.clone(),
+            quarantined: self.quarantined.to_proto(),
         }
     }
 
@@ -87,6 +99,7 @@ impl QueueState {
             settled: Settled::from_progress(&progress),
             counters: stored.counters,
             lost: stored.lost,
+            quarantined: Quarantine::from_proto(&stored.quarantined),
             events: stored.events,
             touched_unix_nanos: stored.touched_unix_nanos,
         }

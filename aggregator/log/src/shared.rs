@@ -55,8 +55,11 @@ impl Watermarks {
         let mut settled = queue.settled.clone();
         let mut fresh = Vec::new();
         if let Some(more) = (events.len() as u64).checked_sub(1) {
-            fresh = settled.missing(first_seq, first_seq.saturating_add(more));
-            settled.insert(first_seq, first_seq.saturating_add(more));
+            let last = first_seq.saturating_add(more);
+            fresh = settled.missing(first_seq, last);
+            fresh.extend(queue.quarantined.within(first_seq, last).into_iter().map(|number| (number, number)));
+            fresh.sort_unstable();
+            settled.insert(first_seq, last);
         }
         let mut news = Vec::new();
         for loss in &lost {

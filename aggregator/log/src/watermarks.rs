@@ -183,6 +183,9 @@ impl Watermarks {
         let queue = self.queue_mut(&record.node, record.epoch, record.received_unix_nanos);
         if let Some(more) = (record.events.len() as u64).checked_sub(1) {
             let last = record.first_seq.saturating_add(more);
+            for number in queue.quarantined.within(record.first_seq, last) {
+                queue.pardon(number);
+            }
             for (first, last) in queue.settled.missing(record.first_seq, last) {
                 queue.events += last - first + 1;
             }
@@ -192,6 +195,9 @@ impl Watermarks {
             let Some(range) = &loss.range else { continue };
             for (first, last) in queue.settled.missing(range.first, range.last) {
                 add(&mut queue.lost, loss.reason, "", last - first + 1);
+                if loss.reason == LossReason::Quarantined as i32 {
+                    queue.quarantined.insert(first, last);
+                }
             }
             queue.settled.insert(range.first, range.last);
         }

@@ -140,6 +140,25 @@ fn what_an_agent_was_acknowledged_by_another_replica_is_no_loss() {
 }
 
 #[test]
+fn what_was_put_aside_may_still_come_once() {
+    let mut copy = Watermarks::default();
+    let aside = Loss { range: Some(Range { first: 2, last: 3 }), reason: LossReason::Quarantined as i32 };
+    copy.fresh(LogRecord { lost: vec![aside], ..record(7, 1, 1, None, 0) });
+    copy.fresh(record(7, 4, 2, None, 0));
+    assert_eq!((copy.totals_of(NODE).events, counted(&copy, LossReason::Quarantined)), (3, 2));
+    let mut copy = Watermarks::restore(copy.snapshot(), Limits::default());
+    for expected in [1, 0] {
+        let fresh = copy.fresh(record(7, 1, 2, None, 0));
+        assert_eq!(
+            fresh.iter().map(|record| (record.first_seq, record.events.len())).collect::<Vec<_>>(),
+            vec![(2, 1); expected]
+        );
+        assert_eq!((copy.totals_of(NODE).events, counted(&copy, LossReason::Quarantined)), (4, 1));
+    }
+    assert_eq!(copy.progress(NODE, 7).unwrap().upto, 5);
+}
+
+#[test]
 fn a_node_that_begins_anew_again_and_again_is_bounded_and_its_totals_stay() {
     let mut copy = Watermarks::default();
     for epoch in 1..=200 {

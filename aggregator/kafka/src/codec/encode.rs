@@ -13,7 +13,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     BYTES, CONTENT_TYPE, CUT, EVENT, ID, JSON, LOSSES, LOSSES_MEDIA_TYPE, MAX_PARTS, PART, PARTS, PROTOBUF, REASON,
-    SOURCE, SPEC_VERSION, SUBJECT, TIME, TRUNCATED, TYPE, cut::cut, head::Head,
+    SOURCE, SPEC_VERSION, SUBJECT, TIME, TYPE, cut::cut, head::Head,
 };
 use crate::{Payload, producer::Outgoing, topics::Topics};
 
@@ -58,6 +58,14 @@ impl Encoder {
     /// Events that were put aside since the last call.
     pub(crate) fn dead_letters(&mut self) -> u64 {
         std::mem::take(&mut self.dead_letters)
+    }
+
+    /// Whether none of its events would be put aside.
+    pub(crate) fn takes(&mut self, record: &LogRecord) -> bool {
+        let dead_letters = self.dead_letters;
+        // Nothing is handed on, so nothing can fail.
+        let _ = self.encode(record, |_| Ok::<_, ()>(()));
+        std::mem::replace(&mut self.dead_letters, dead_letters) == dead_letters
     }
 
     /// Hands the records of `record` to `out`, in their order.
@@ -175,13 +183,17 @@ impl Encoder {
     ) -> Result<(), E> {
         tracing::warn!(id = self.id, reason, "an event was put among the dead letters");
         self.dead_letters += 1;
-        let kept = &event[..event.len().min(self.largest)];
-        let mut headers = self.headers(queue, &self.id, &cloudevent::event_type("", 0), BYTES);
-        headers = with(headers, REASON, reason.as_bytes());
-        if kept.len() < event.len() {
-            headers = with(headers, TRUNCATED, event.len().to_string().as_bytes());
+        let parts = event.len().div_ceil(self.largest).max(1);
+        for number in 1..=parts {
+            let part = &event[(number - 1) * self.largest..event.len().min(number * self.largest)];
+            let mut headers = self.headers(queue, &self.id, &cloudevent::event_type("", 0), BYTES);
+            headers = with(headers, REASON, reason.as_bytes());
+            if parts > 1 {
+                headers = with(headers, PART, format!("{number}/{parts}").as_bytes());
+            }
+            out(Outgoing { topic: &self.topics.dead_letters, ..self.record(queue, part, headers) })?;
         }
-        out(Outgoing { topic: &self.topics.dead_letters, ..self.record(queue, kept, headers) })
+        Ok(())
     }
 
     fn losses<E>(

@@ -172,15 +172,18 @@ fn losses_and_counters_are_records_of_their_own_behind_the_events() {
 fn what_cannot_be_read_or_sent_goes_among_the_dead_letters_with_its_reason() {
     let garbage = Bytes::from_static(&[0xff; 40]);
     let immense: Bytes = Event { summary: "x".repeat(40_000), ..Event::default() }.encode_to_vec().into();
-    let records = [record(1, vec![event("oom", &[]), garbage.clone(), immense, event("oom", &[])])];
+    let records = [record(1, vec![event("oom", &[]), garbage.clone(), immense.clone(), event("oom", &[])])];
     let messages = written(Payload::Protobuf, &records);
     let dead: Vec<_> = messages.iter().filter(|message| message.topic() == "t.dead-letters").collect();
-    assert_eq!(dead.len(), 2);
+    assert_eq!(dead.len(), 4);
     assert_eq!(dead[0].payload(), Some(&garbage[..]));
     assert_eq!(header(dead[0].headers(), "ce_id"), Some("web-1/0000000000000007/2"));
     assert!(header(dead[0].headers(), "galen_reason").unwrap().contains("decode"));
     assert!(header(dead[1].headers(), "galen_reason").unwrap().contains("40004 bytes"));
-    assert_eq!(header(dead[1].headers(), "galen_truncated"), Some("40004"));
+    let parts: Vec<_> = dead[1..].iter().map(|part| header(part.headers(), "galen_part").unwrap()).collect();
+    assert_eq!(parts, ["1/3", "2/3", "3/3"]);
+    let kept: Vec<u8> = dead[1..].iter().flat_map(|part| part.payload().unwrap().to_vec()).collect();
+    assert_eq!(kept, immense);
     let (read, _) = read(&messages);
     assert_eq!(read.iter().map(|record| record.events.len()).collect::<Vec<_>>(), [1, 1, 0]);
     let settled: Vec<u64> = read[2].lost.iter().map(|loss| loss.range.unwrap().first).collect();
