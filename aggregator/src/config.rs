@@ -29,6 +29,8 @@ pub struct Config {
     pub kafka: galen_kafka::Config,
     /// The search store, filled from the log.
     pub store: Store,
+    /// OpenSearch, if there is one: events are found there instead of in the store.
+    pub opensearch: OpenSearch,
     /// The streams of the agents.
     pub sessions: Sessions,
     /// The aggregator's own messages, on its standard error.
@@ -62,6 +64,39 @@ pub struct Store {
     pub retention_age: Span,
     /// Beyond this size the oldest days are deleted.
     pub retention_bytes: Size,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpenSearch {
+    /// Nodes of the cluster, such as `https://search-1:9200`; they take turns. Empty: there is none.
+    pub urls: Vec<String>,
+    /// What the names of all indices and templates begin with.
+    pub prefix: String,
+    /// Primary shards of an index.
+    pub shards: u32,
+    /// Copies of each shard.
+    pub replicas: u32,
+    /// Name of the user. Empty: none.
+    pub user: String,
+    /// File with the user's password.
+    pub password_file: PathBuf,
+    /// Certificates of the authorities that sign the nodes' certificates, PEM. Empty: those of the system.
+    pub ca_file: PathBuf,
+    /// The aggregator's own certificate, PEM. Empty: none.
+    pub certificate_file: PathBuf,
+    /// The key of that certificate, PEM.
+    pub key_file: PathBuf,
+    /// Largest request. A single document that is larger is sent alone.
+    pub bulk_bytes: Size,
+    /// Most events of a request. As many are sent as OpenSearch takes without delay, up to this.
+    pub bulk_events: u32,
+    /// Most requests at a time. As many are sent as OpenSearch takes without delay, up to this.
+    pub concurrency: u32,
+    /// Longest time for an answer.
+    pub timeout: Span,
+    /// Indices of older days are deleted.
+    pub retention_age: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +140,7 @@ impl Default for Config {
             log: Log::default(),
             kafka: galen_kafka::Config::default(),
             store: Store::default(),
+            opensearch: OpenSearch::default(),
             sessions: Sessions::default(),
             telemetry: Telemetry::default(),
         }
@@ -126,6 +162,27 @@ impl Default for Log {
 impl Default for Store {
     fn default() -> Self {
         Self { retention_age: days(30), retention_bytes: Size::gib(20) }
+    }
+}
+
+impl Default for OpenSearch {
+    fn default() -> Self {
+        Self {
+            urls: Vec::new(),
+            prefix: "galen".into(),
+            shards: 1,
+            replicas: 1,
+            user: String::new(),
+            password_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            bulk_bytes: Size::mib(4),
+            bulk_events: 1000,
+            concurrency: 4,
+            timeout: Span::from_secs(30),
+            retention_age: days(30),
+        }
     }
 }
 
@@ -161,6 +218,8 @@ pub enum Invalid {
         #[source]
         source: endpoint::Error,
     },
+    #[error("`{key}`: `{value}` is not an address of the form https://name:9200")]
+    Url { key: &'static str, value: String },
     #[error("`{key}` must {must}")]
     Range { key: &'static str, must: &'static str },
     #[error(transparent)]
@@ -178,6 +237,7 @@ pub struct Settings {
     /// `None`: the log is on this machine's disk alone.
     pub kafka: Option<galen_kafka::Settings>,
     pub store: Store,
+    pub opensearch: Option<galen_opensearch::Settings>,
     pub sessions: Sessions,
     /// Whether the log is read into the store. Only measurements turn it off.
     pub index: bool,
@@ -189,7 +249,8 @@ impl TryFrom<Config> for Settings {
     type Error = Invalid;
 
     fn try_from(config: Config) -> Result<Self, Invalid> {
-        let Config { data_dir, shutdown_deadline, listen, log, kafka, store, sessions, telemetry: _ } = config;
+        let Config { data_dir, shutdown_deadline, listen, log, kafka, store, opensearch, sessions, telemetry: _ } =
+            config;
         let require = |met: bool, key, must| if met { Ok(()) } else { Err(Invalid::Range { key, must }) };
         require(!data_dir.as_os_str().is_empty(), "data_dir", "not be empty")?;
         require(log.segment_bytes >= Size::kib(64), "log.segment_bytes", "be at least 64KiB")?;
@@ -217,10 +278,73 @@ impl TryFrom<Config> for Settings {
             log,
             kafka: galen_kafka::Settings::new(kafka)?,
             store,
+            opensearch: self::opensearch(opensearch)?,
             sessions,
             index: true,
             waits: Waits::default(),
         })
+    }
+}
+
+/// Nothing, if no cluster is named.
+fn opensearch(config: OpenSearch) -> Result<Option<galen_opensearch::Settings>, Invalid> {
+    if config.urls.is_empty() {
+        return Ok(None);
+    }
+    let require = |met: bool, key, must| if met { Ok(()) } else { Err(Invalid::Range { key, must }) };
+    let url = |text: &String| {
+        let url = url::Url::parse(text).ok();
+        let url = url.filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+        let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+        url.ok_or_else(|| Invalid::Url { key: "opensearch.urls", value: text.clone() })
+    };
+    let urls: Vec<_> = config.urls.iter().map(url).collect::<Result<_, _>>()?;
+    let prefix = galen_opensearch::is_prefix(&config.prefix);
+    require(prefix, "opensearch.prefix", "be 1 to 64 of a-z, 0-9, `-` and `_`, and begin with a letter or digit")?;
+    require((1..=1024).contains(&config.shards), "opensearch.shards", "be from 1 to 1024")?;
+    let file = |path: PathBuf| Some(path).filter(|path| !path.as_os_str().is_empty());
+    let user = Some(config.user).filter(|user| !user.is_empty());
+    let password_file = file(config.password_file);
+    require(user.is_some() || password_file.is_none(), "opensearch.user", "be set with opensearch.password_file")?;
+    let in_clear = user.is_some() && urls.iter().any(|url| url.scheme() == "http" && !is_loopback(url));
+    require(!in_clear, "opensearch.urls", "begin with https, where a password is sent to another machine")?;
+    let (certificate_file, key_file) = (file(config.certificate_file), file(config.key_file));
+    require(
+        certificate_file.is_some() == key_file.is_some(),
+        "opensearch.key_file",
+        "be set together with opensearch.certificate_file",
+    )?;
+    let bytes = Size::kib(64)..=Size::mib(64);
+    require(bytes.contains(&config.bulk_bytes), "opensearch.bulk_bytes", "be from 64KiB to 64MiB")?;
+    require((1..=10_000).contains(&config.bulk_events), "opensearch.bulk_events", "be from 1 to 10000")?;
+    require((1..=64).contains(&config.concurrency), "opensearch.concurrency", "be from 1 to 64")?;
+    let timeout = Duration::from_millis(100)..=Duration::from_secs(600);
+    require(timeout.contains(&config.timeout.0), "opensearch.timeout", "be from 100ms to 10m")?;
+    require(!config.retention_age.0.is_zero(), "opensearch.retention_age", "be more than zero")?;
+    Ok(Some(galen_opensearch::Settings {
+        urls,
+        prefix: config.prefix,
+        shards: config.shards,
+        replicas: config.replicas,
+        user,
+        password_file,
+        ca_file: file(config.ca_file),
+        certificate_file,
+        key_file,
+        bulk_bytes: config.bulk_bytes.0 as usize,
+        bulk_events: config.bulk_events as usize,
+        concurrency: config.concurrency as usize,
+        timeout: config.timeout.0,
+        retention: config.retention_age.0,
+    }))
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -257,6 +381,28 @@ mod tests {
         let error = Settings::try_from(config).unwrap_err();
         let error = galen_runtime::Chain(&error).to_string();
         assert!(error.contains("listen.http") && error.contains("TLS"), "{error}");
+    }
+
+    #[test]
+    fn opensearch_is_used_where_it_is_named_and_named_well() {
+        assert!(Settings::try_from(Config::default()).unwrap().opensearch.is_none());
+        let with = |change: fn(&mut OpenSearch)| {
+            let mut config = Config::default();
+            config.opensearch.urls = vec!["http://search-1:9200".into()];
+            change(&mut config.opensearch);
+            Settings::try_from(config).map_err(|error| error.to_string())
+        };
+        assert!(with(|_| {}).unwrap().opensearch.is_some());
+        for (change, key) in [
+            ((|o| o.urls.push("search-2:9200".into())) as fn(&mut OpenSearch), "opensearch.urls"),
+            (|o| o.prefix = "Galen".into(), "opensearch.prefix"),
+            (|o| o.user = "galen".into(), "opensearch.urls"),
+            (|o| o.key_file = "key".into(), "opensearch.key_file"),
+            (|o| o.shards = 0, "opensearch.shards"),
+        ] {
+            let error = with(change).unwrap_err();
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

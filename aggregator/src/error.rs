@@ -20,6 +20,8 @@ pub enum Error {
     Kafka(#[from] galen_kafka::Error),
     #[error("failed to open the store")]
     Store(#[from] galen_store::Error),
+    #[error("failed to prepare for OpenSearch")]
+    OpenSearch(#[from] galen_opensearch::Error),
     #[error("failed to put `{}` aside, which cannot be read", path.display())]
     Desired {
         path: PathBuf,

@@ -8,6 +8,7 @@
 //! [`start`] wires the parts and returns when they listen; each part is a folder that knows nothing of the others but
 //! what it is handed here.
 
+pub mod archive;
 pub mod config;
 pub mod control;
 mod error;
@@ -21,11 +22,11 @@ pub mod kafka;
 pub mod leaving;
 mod limits;
 mod listener;
-mod live;
 pub mod metrics;
 pub mod nodes;
 pub mod query;
 pub mod session;
+mod sink;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,7 +36,6 @@ use galen_log::{
     embedded::{Settings as LogSettings, Writer},
 };
 use galen_runtime::{BoxError, Drained, OnEnd, Supervisor, atomic_file};
-use galen_store::Store;
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::TcpListener,
@@ -47,6 +47,7 @@ pub use error::Error;
 pub use limits::raise_file_limit;
 pub use listener::Waits;
 
+use archive::Kept;
 use control::Desired;
 use health::Health;
 use ingest::Ingest;
@@ -75,7 +76,6 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     pub log: Arc<dyn Log>,
     pub kafka: Option<Kafka>,
-    pub store: Store,
     pub nodes: Arc<Nodes>,
     pub desired: Arc<Desired>,
     pub registry: Registry,
@@ -116,9 +116,10 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let registry = Registry::default();
     let settings = Arc::new(settings);
 
-    // The store is opened before the log, which must not give an offset again that the store has seen.
-    let store = open_store(&settings).await?;
-    let (log, writer, watermarks) = open_log(&settings, store.floor()).await?;
+    // Whoever reads the log is opened before it: it must not give an offset again that a reader has seen.
+    let kept = Kept::open(&settings).await?;
+    let floor = kept.floor()?;
+    let (log, writer, watermarks) = open_log(&settings, floor).await?;
     let shared = open_kafka(&settings, &supervisor).await?;
     let nodes = Arc::new(Nodes::new(nodes_cap(&settings), settings.sessions.max_figures as usize, &watermarks));
     let desired = Desired::open(&settings.data_dir)
@@ -147,7 +148,6 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
         settings: Arc::clone(&settings),
         log: Arc::new(log),
         kafka,
-        store,
         nodes,
         desired: Arc::new(desired),
         registry,
@@ -158,8 +158,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let addresses = Addresses::of(&settings, &grpc, &http)?;
     supervisor.thread("ingest", move || worker.run());
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
-    let indexed = start_readers(&parts)?;
-    let queries = Queries::new(&parts, indexed);
+    let queries = Queries::new(&parts, kept.start(&parts)?);
     let leaving = Leaving::default();
     let health =
         Health { queries: queries.clone(), log: parts.ingest_metrics.log_available.clone(), leaving: leaving.clone() };
@@ -172,21 +171,6 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     Ok(Running { addresses, seats, leaving, new_per_second, supervisor })
 }
 
-/// Readers of the log. Returns where the indexer is.
-fn start_readers(parts: &Parts) -> Result<indexer::Position, Error> {
-    let metrics = indexer::Metrics::register(&parts.registry)?;
-    let position = metrics.position.clone();
-    let (store, log, indexed) = (parts.store.clone(), Arc::clone(&parts.log), position.clone());
-    parts.registry.sampled(move || {
-        let lag = log.bounds().next.saturating_sub(indexed.get());
-        indexer::families(&store.stats(), lag)
-    })?;
-    if parts.settings.index {
-        indexer::start(&parts.supervisor, Arc::clone(&parts.log), parts.store.clone(), metrics);
-    }
-    Ok(position)
-}
-
 /// The HTTP API and the page.
 fn start_http(parts: &Parts, queries: Queries, health: Health, listener: TcpListener) -> Result<(), Error> {
     let metrics = http::Metrics::register(&parts.registry)?;
@@ -194,15 +178,6 @@ fn start_http(parts: &Parts, queries: Queries, health: Health, listener: TcpList
         http::Context { queries, health, registry: parts.registry.clone(), shutdown: parts.supervisor.token() };
     http::serve(&parts.supervisor, listener, http::router(context), http::Limits::default(), metrics);
     Ok(())
-}
-
-async fn open_store(settings: &Settings) -> Result<Store, Error> {
-    let store = galen_store::Settings {
-        dir: settings.data_dir.join("store"),
-        retention: settings.store.retention_age.0,
-        max_bytes: settings.store.retention_bytes.0,
-    };
-    Ok(tokio::task::spawn_blocking(move || Store::open(store)).await??)
 }
 
 async fn open_log(settings: &Settings, floor: u64) -> Result<(EmbeddedLog, Writer, galen_log::Watermarks), Error> {

@@ -22,7 +22,7 @@ use crate::{
     ingest::{self, Ingest},
     kafka,
     nodes::{Fleet, Nodes},
-    session,
+    session, sink,
 };
 
 /// Where the figures of the moment are taken from.
@@ -57,6 +57,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     registry.sampled(|| families(&Figures::default()))?;
     registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
     registry.sampled(|| kafka::families(true, &galen_kafka::Stats::default(), &galen_kafka::MirrorStats::default()))?;
+    registry.sampled(|| sink::families(&galen_opensearch::Stats::default()))?;
     Ok(registry.into_metrics())
 }
 
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 30] = [
+    const UNITS: [&str; 32] = [
         "agents",
         "available",
         "bytes",
@@ -229,12 +230,14 @@ mod tests {
         "commands",
         "commits",
         "connections",
+        "documents",
         "errors",
         "evaluations",
         "events",
         "failures",
         "figures",
         "groups",
+        "halted",
         "indexes",
         "nodes",
         "observations",
@@ -253,8 +256,8 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 10] =
-        ["session", "ingest", "log", "kafka", "indexer", "store", "fleet", "control", "http", "runtime"];
+    const SUBSYSTEMS: [&str; 11] =
+        ["session", "ingest", "log", "kafka", "indexer", "store", "opensearch", "fleet", "control", "http", "runtime"];
     const LABELS: [&str; 4] = ["outcome", "reason", "support", "tracer"];
 
     #[test]

@@ -1,51 +1,42 @@
 //! Questions about events, nodes and the aggregator: one implementation behind two doors, gRPC and HTTP.
 //!
-//! Searches block on the disk, so they run on threads for that, a bounded number at a time; one that finds no place in
-//! time is refused as busy.
+//! Events are found in an [`Archive`], whichever it is.
 
 mod error;
 mod service;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use galen_log::Log;
 use galen_proto::{
     PROFILE_AFTER, PROFILE_BEFORE,
     v1::{
-        Attachment, Event, EventId, EventKind, FieldCounts, FollowEventsResponse, GetProfileResponse,
-        GetStatusResponse, Node, ProfileFormat, ProfilePart, SearchEventsRequest, SearchEventsResponse, ValueCount,
+        Attachment, Event, EventId, EventKind, FieldCounts, GetProfileResponse, GetStatusResponse, Node, ProfileFormat,
+        ProfilePart, SearchEventsRequest, SearchEventsResponse, ValueCount,
     },
 };
-use galen_store::{MAX_COUNTS, MAX_LIMIT, Order, Query, Search, Store};
+use galen_store::{MAX_COUNTS, MAX_LIMIT, Query};
 use prometheus::proto::MetricFamily;
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
-use tokio_stream::Stream;
+use tokio::task::spawn_blocking;
 
 pub use error::{Class, Error};
 pub use service::Service;
 
 use crate::{
     Parts,
+    archive::{Archive, Follow, Question},
     control::Desired,
     flame::{self, Difference, Stacks},
-    indexer::Position,
     ingest::{self, now_unix_nanos},
     kafka::Kafka,
-    live::Live,
     nodes::{Nodes, Shard, TooMany},
 };
 
 /// Events of a page, unless asked otherwise.
 pub const DEFAULT_LIMIT: usize = 50;
-/// Searches that run at a time.
-const MAX_SEARCHES: usize = 4;
-/// How long one waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Events of a run that are looked at.
 const MAX_RUN: usize = 50;
-/// Index lag from which on it is called a problem, in events.
-const LAG_PROBLEM: u64 = 100_000;
 
 /// What answers are made from. Clones share it.
 #[derive(Clone)]
@@ -53,31 +44,25 @@ pub struct Queries(Arc<Sources>);
 
 /// The parts that know the answers.
 pub struct Sources {
-    pub store: Store,
+    pub archive: Arc<dyn Archive>,
     pub log: Arc<dyn Log>,
     pub kafka: Option<Kafka>,
     pub nodes: Arc<Nodes>,
     pub desired: Arc<Desired>,
     pub ingest: ingest::Metrics,
-    pub indexed: Position,
-    pub live: Live,
     pub started_unix_nanos: i64,
-    pub searches: Semaphore,
 }
 
 impl Queries {
-    pub fn new(parts: &Parts, indexed: Position) -> Self {
+    pub fn new(parts: &Parts, archive: Arc<dyn Archive>) -> Self {
         Self(Arc::new(Sources {
-            store: parts.store.clone(),
+            archive,
             log: Arc::clone(&parts.log),
             kafka: parts.kafka.clone(),
             nodes: Arc::clone(&parts.nodes),
             desired: Arc::clone(&parts.desired),
             ingest: parts.ingest_metrics.clone(),
-            indexed,
-            live: Live::new(parts.store.clone()),
             started_unix_nanos: parts.started_unix_nanos,
-            searches: Semaphore::new(MAX_SEARCHES),
         }))
     }
 
@@ -100,21 +85,16 @@ impl Queries {
             return Err(Error::Invalid("nothing lies between `since` and `until`: `since` must be earlier".into()));
         }
         let query = Query::parse(&request.query, now_unix_nanos()).map_err(galen_store::Error::from)?;
-        let after = if request.page.is_empty() { None } else { Some(request.page.parse()?) };
-        let found = self
-            .blocking(move |store| {
-                store.search(&Search {
-                    query: &query,
-                    since: request.since_unix_nanos,
-                    until: request.until_unix_nanos,
-                    offsets: 0..u64::MAX,
-                    order: if request.ascending { Order::OldestFirst } else { Order::NewestFirst },
-                    limit,
-                    after,
-                    count_by: &request.count_by,
-                })
-            })
-            .await?;
+        let question = Question {
+            query,
+            since: request.since_unix_nanos,
+            until: request.until_unix_nanos,
+            ascending: request.ascending,
+            limit,
+            page: Some(request.page).filter(|page| !page.is_empty()),
+            count_by: request.count_by,
+        };
+        let found = self.0.archive.search(question).await?;
         let value = |(value, count)| ValueCount { value, count };
         let counts = found
             .counts
@@ -122,9 +102,9 @@ impl Queries {
             .map(|tally| FieldCounts { field: tally.field, values: tally.values.into_iter().map(value).collect() });
         Ok(SearchEventsResponse {
             counts: counts.collect(),
-            events: found.hits.into_iter().map(|hit| hit.event).collect(),
+            events: found.events,
             total: found.total,
-            next_page: found.next.map(|key| key.to_string()).unwrap_or_default(),
+            next_page: found.next.unwrap_or_default(),
         })
     }
 
@@ -135,7 +115,7 @@ impl Queries {
     pub async fn event(&self, id: &str) -> Result<Event, Error> {
         let parsed: EventId =
             id.parse().map_err(|error: galen_proto::ParseEventIdError| Error::Invalid(error.to_string()))?;
-        let event = self.blocking(move |store| store.get(&parsed)).await?;
+        let event = self.0.archive.get(parsed).await?;
         event.ok_or_else(|| Error::NotFound(format!("the store has no event `{id}`")))
     }
 
@@ -161,12 +141,9 @@ impl Queries {
     ///
     /// # Errors
     /// If the query is wrong, or too many follow already.
-    pub fn follow(
-        &self,
-        query: &str,
-    ) -> Result<impl Stream<Item = Result<FollowEventsResponse, Error>> + Send + use<>, Error> {
+    pub fn follow(&self, query: &str) -> Result<Follow, Error> {
         let query = Query::parse(query, now_unix_nanos()).map_err(galen_store::Error::from)?;
-        self.0.live.follow(query)
+        self.0.archive.follow(query)
     }
 
     /// The stacks of an event's profile, the one that tells most; for a trigger, of the capture of the same run.
@@ -219,27 +196,14 @@ impl Queries {
     /// # Errors
     /// If the store cannot be looked at.
     pub async fn status(&self) -> Result<GetStatusResponse, Error> {
-        let stats = self.blocking(|store| Ok(store.stats())).await?;
         let sources = &self.0;
+        let state = sources.archive.state().await?;
         let (bounds, fleet) = (sources.log.bounds(), sources.nodes.fleet());
-        let lag = bounds.next.saturating_sub(sources.indexed.get());
-        let mut problems = Vec::new();
+        let mut problems = state.problems;
         if !sources.ingest.log_available.get() {
-            problems.push("the log takes no events: what was written last was refused".to_owned());
+            problems.insert(0, "the log takes no events: what was written last was refused".to_owned());
         }
         problems.extend(sources.kafka.iter().flat_map(Kafka::problems));
-        if lag > LAG_PROBLEM {
-            problems.push(format!("the store is {lag} events behind the log"));
-        }
-        if stats.suspect > 0 {
-            problems.push(format!("{} indexes of the store failed a search and are left out for now", stats.suspect));
-        }
-        if stats.damaged > 0 {
-            problems.push(format!("{} damaged indexes of the store were put aside", stats.damaged));
-        }
-        if stats.unreadable > 0 {
-            problems.push(format!("{} events could not be decoded: query `_exists_:defect`", stats.unreadable));
-        }
         Ok(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             started_unix_nanos: sources.started_unix_nanos,
@@ -247,13 +211,13 @@ impl Queries {
             log_next_offset: bounds.next,
             log_first_offset: bounds.first,
             log_bytes: bounds.bytes,
-            store_next_offset: stats.next_offset,
-            store_events: stats.events,
-            store_bytes: stats.bytes,
+            store_next_offset: state.next_offset,
+            store_events: state.events,
+            store_bytes: state.bytes,
             received: sources.ingest.received_events.get(),
             duplicates: sources.ingest.deduplicated_events.get(),
-            stored: stats.indexed + stats.partly + stats.unreadable,
-            quarantined: stats.unreadable,
+            stored: state.stored,
+            quarantined: state.quarantined,
             lost: fleet.lost,
             problems,
         })
@@ -267,9 +231,7 @@ impl Queries {
         if self.0.kafka.as_ref().is_some_and(|kafka| kafka.writer.away().is_some()) {
             return Err(Error::Unavailable("Kafka cannot be reached"));
         }
-        let query = Query::parse("", 0).map_err(galen_store::Error::from)?;
-        self.blocking(move |store| store.search(&Search { offsets: 0..0, ..Search::newest(&query, 0) })).await?;
-        Ok(())
+        self.0.archive.ready().await
     }
 
     /// The event that has the profile: this one, or another of its run.
@@ -284,17 +246,6 @@ impl Queries {
         let run = self.run(&event).await?;
         let owner = run.into_iter().find(|other| flame::attachment(other).is_some()).ok_or_else(missing)?;
         self.event(&owner.id.unwrap_or_default().to_string()).await
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Store) -> Result<T, galen_store::Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let place = timeout(PATIENCE, self.0.searches.acquire()).await.map_err(|_| Error::Busy("searches"))?;
-        let store = self.0.store.clone();
-        let answer = spawn_blocking(move || ask(&store)).await;
-        drop(place);
-        Ok(answer??)
     }
 }
 

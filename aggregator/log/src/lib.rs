@@ -15,6 +15,7 @@ use std::{future::Future, pin::Pin};
 use galen_proto::v1::{LogRecord, Queue, QueueState};
 
 mod consumer;
+mod cursor;
 pub mod embedded;
 mod error;
 mod frame;
@@ -31,6 +32,7 @@ mod watermarks;
 mod writer;
 
 pub use consumer::{Consumer, Delivery, Place};
+pub use cursor::Cursor;
 pub use embedded::EmbeddedLog;
 pub use error::{Class, Error};
 pub use queue::add;

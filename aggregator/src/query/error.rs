@@ -36,6 +36,11 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] galen_store::Error),
     #[error(transparent)]
+    OpenSearch(#[from] galen_opensearch::Error),
+    /// Of a follower.
+    #[error(transparent)]
+    Log(#[from] galen_log::Error),
+    #[error(transparent)]
     Profile(#[from] flame::Error),
     #[error("a search ended unexpectedly")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -53,7 +58,13 @@ impl Error {
                 galen_store::Class::Retryable => Class::Deadline,
                 galen_store::Class::Internal => Class::Internal,
             },
-            Self::Profile(_) | Self::Interrupted(_) => Class::Internal,
+            Self::OpenSearch(galen_opensearch::Error::Deadline(_)) => Class::Deadline,
+            Self::OpenSearch(error) => match error.class() {
+                galen_opensearch::Class::Invalid => Class::Invalid,
+                galen_opensearch::Class::Retryable | galen_opensearch::Class::Halted => Class::Unavailable,
+                galen_opensearch::Class::Internal => Class::Internal,
+            },
+            Self::Log(_) | Self::Profile(_) | Self::Interrupted(_) => Class::Internal,
         }
     }
 

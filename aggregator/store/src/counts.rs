@@ -9,11 +9,11 @@ use tantivy::{
 
 use crate::{
     error::Error,
-    query::fields::{Kind, resolve},
+    query::fields::{Kind, Target, resolve},
 };
 
 /// Most values of an answer; the most frequent ones.
-const MAX_VALUES: usize = 100;
+pub const MAX_VALUES: usize = 100;
 /// Most different values that are counted.
 const MAX_DISTINCT: usize = 100_000;
 
@@ -33,6 +33,21 @@ pub(crate) struct Counter {
     total: HashMap<String, u64>,
 }
 
+/// The field of this name, if its values can be counted.
+///
+/// # Errors
+/// Says why they cannot.
+pub fn countable(field: &str) -> Result<Target, Error> {
+    let refused = |why| Err(Error::Count(field.to_owned(), why));
+    let Ok(target) = resolve(field) else { return refused("there is no such field") };
+    match target.kind {
+        Kind::Id | Kind::Time => refused("nearly every event has its own"),
+        Kind::Words if field == "summary" => refused("it is free text"),
+        Kind::Json | Kind::Keywords if target.path.is_none() => refused("it holds many values: name one below it"),
+        _ => Ok(target),
+    }
+}
+
 struct Open {
     column: Values,
     counts: HashMap<u64, u64>,
@@ -45,23 +60,13 @@ enum Values {
 
 impl Counter {
     pub(crate) fn new(field: &str) -> Result<Self, Error> {
-        let target = match resolve(field) {
-            Ok(target) => target,
-            Err(_) => return Err(Error::Count(field.to_owned(), "there is no such field")),
-        };
-        match target.kind {
-            Kind::Id | Kind::Time => Err(Error::Count(field.to_owned(), "nearly every event has its own")),
-            Kind::Words if field == "summary" => Err(Error::Count(field.to_owned(), "it is free text")),
-            Kind::Json | Kind::Keywords if target.path.is_none() => {
-                Err(Error::Count(field.to_owned(), "it holds many values: name one below it"))
-            }
-            kind => Ok(Self {
-                field: field.to_owned(),
-                severity_or_keyword: !matches!(kind, Kind::Json | Kind::Count),
-                columns: Vec::new(),
-                total: HashMap::new(),
-            }),
-        }
+        let target = countable(field)?;
+        Ok(Self {
+            field: target.name,
+            severity_or_keyword: !matches!(target.kind, Kind::Json | Kind::Count),
+            columns: Vec::new(),
+            total: HashMap::new(),
+        })
     }
 
     /// Begins with a segment.

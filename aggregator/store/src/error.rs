@@ -41,6 +41,9 @@ pub enum Error {
         #[source]
         source: tantivy::TantivyError,
     },
+    /// An index in memory refused an operation.
+    #[error("failed to look through events in memory")]
+    Sample(#[source] tantivy::TantivyError),
     /// Something kept in an index, or with it, is not what was written.
     #[error("index `{index}` is damaged: {what}")]
     Damaged {
@@ -73,7 +76,9 @@ impl Error {
         match self {
             Self::Query(_) | Self::Page(_) | Self::Count(..) => Class::Invalid,
             Self::Deadline(_) => Class::Retryable,
-            Self::Io { .. } | Self::Index { .. } | Self::Damaged { .. } | Self::Injected => Class::Internal,
+            Self::Io { .. } | Self::Index { .. } | Self::Sample(_) | Self::Damaged { .. } | Self::Injected => {
+                Class::Internal
+            }
         }
     }
 

@@ -80,7 +80,8 @@ fn stored(document: &TantivyDocument, field: Field) -> Option<&[u8]> {
 }
 
 /// Stands for an event that cannot be decoded, so that people see that it came.
-pub(crate) fn unreadable(received: i64, defect: Option<&str>) -> Event {
+#[must_use]
+pub fn unreadable(received: i64, defect: Option<&str>) -> Event {
     Event {
         severity: Severity::Warning.into(),
         summary: format!("This event could not be read. {}", defect.unwrap_or_default()),

@@ -7,16 +7,10 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::batch::{Batch, Item, Span};
-
-/// Most values of one event that are indexed.
-const MAX_VALUES: u32 = 512;
-/// Deepest nesting that is indexed.
-const MAX_DEPTH: u32 = 12;
-/// Longest text that is indexed, in bytes. The rest of a longer one is not searchable.
-const MAX_TEXT: usize = 8 << 10;
-/// Longest key, in bytes.
-const MAX_KEY: usize = 256;
+use crate::{
+    batch::{Batch, Item, Span},
+    limits::{MAX_DEPTH, MAX_KEY, MAX_TEXT, MAX_VALUES},
+};
 
 /// A parsed object, and whether something of it was left out.
 #[derive(Debug)]
@@ -38,7 +32,8 @@ pub(crate) fn parse(text: &[u8], batch: &mut Batch) -> Result<Parsed, serde_json
 }
 
 /// Whether a key can be part of a field's name. A zero byte ends a name in the index.
-pub(crate) fn is_key(key: &str) -> bool {
+#[must_use]
+pub fn is_key(key: &str) -> bool {
     (1..=MAX_KEY).contains(&key.len()) && !key.contains('\0')
 }
 

@@ -16,13 +16,12 @@ use crate::{
     batch::{Batch, Item, Span},
     day::Day,
     json,
+    limits::{MAX_ATTACHMENTS, MAX_LABELS},
     schema::FIELDS,
 };
 
 /// Larger events lie apart from the index even without attachments, in bytes.
 const LARGE: usize = 32 << 10;
-/// Most labels of a container that are indexed.
-const MAX_LABELS: usize = 512;
 
 /// Where an event came from.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +119,7 @@ fn describe(batch: &mut Batch, event: &Event) {
     keyword(batch, fields.tracer, &event.tracer);
     keyword(batch, fields.kind, kind_name(event.kind));
     keyword(batch, fields.severity, severity_name(event.severity));
-    for attachment in event.attachments.iter().take(64) {
+    for attachment in event.attachments.iter().take(MAX_ATTACHMENTS) {
         keyword(batch, fields.attachment, &attachment.name);
     }
     if let Some(container) = &event.container {

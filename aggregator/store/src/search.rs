@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// Longest run of one search.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Events of an answer are at most this many bytes, so that it fits into a message; always one event.
-const MAX_BYTES: usize = 3 << 20;
+pub const MAX_BYTES: usize = 3 << 20;
 /// Most events in an answer.
 pub const MAX_LIMIT: usize = 1000;
 /// Most fields that are counted at a time.
@@ -180,7 +180,7 @@ impl From<Error> for Failure {
     }
 }
 
-fn late() -> Error {
+pub(crate) fn late() -> Error {
     Error::Deadline(DEADLINE.as_secs())
 }
 

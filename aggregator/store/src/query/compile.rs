@@ -23,7 +23,7 @@ use crate::schema::{FIELDS, RUN_ID, WORDS, tokenizers};
 type Compiled = Box<dyn Query>;
 
 /// Least severe first.
-const SEVERITIES: [&str; 4] = ["unknown", "info", "warning", "critical"];
+static SEVERITIES: [&str; 4] = ["unknown", "info", "warning", "critical"];
 
 pub(super) struct Compiler {
     /// Nanoseconds since 1970-01-01 UTC.
@@ -150,32 +150,39 @@ fn exists(target: &Target, at: usize) -> Result<Compiled, Error> {
 }
 
 fn severity(field: Field, value: &Value, at: usize) -> Result<Compiled, Error> {
+    if let Value::Word { pattern: Some(pattern), .. } = value {
+        return wild(field, "", pattern, false, at);
+    }
+    let severities = severities(value).map_err(|message| Error::new(at, message))?;
+    Ok(any(severities.iter().map(|severity| exact(Term::from_field_text(field, severity))).collect()))
+}
+
+/// The severities that a value without wildcards, or a range, stands for.
+///
+/// # Errors
+/// Says which text is not a severity.
+pub fn severities(value: &Value) -> Result<&'static [&'static str], String> {
     let rank = |text: &str| {
         let known = SEVERITIES.iter().position(|severity| severity.eq_ignore_ascii_case(text));
-        known.ok_or_else(|| Error::new(at, format!("`{text}` is not a severity: info, warning or critical")))
+        known.ok_or_else(|| format!("`{text}` is not a severity: info, warning or critical"))
     };
-    let (lowest, highest) = match value {
-        Value::Word { pattern: Some(pattern), .. } => return wild(field, "", pattern, false, at),
-        Value::Word { text, .. } | Value::Phrase(text) => (rank(text)?, rank(text)?),
+    let (lowest, behind) = match value {
+        Value::Word { text, .. } | Value::Phrase(text) => (rank(text)?, rank(text)? + 1),
         Value::Range(lower, upper) => {
             let lowest = match lower {
                 Bound::Open => 0,
                 Bound::Included(text) => rank(text)?,
                 Bound::Excluded(text) => rank(text)? + 1,
             };
-            let highest = match upper {
-                Bound::Open => SEVERITIES.len() - 1,
-                Bound::Included(text) => rank(text)?,
-                Bound::Excluded(text) => match rank(text)?.checked_sub(1) {
-                    Some(highest) => highest,
-                    None => return Ok(Box::new(EmptyQuery)),
-                },
+            let behind = match upper {
+                Bound::Open => SEVERITIES.len(),
+                Bound::Included(text) => rank(text)? + 1,
+                Bound::Excluded(text) => rank(text)?,
             };
-            (lowest, highest)
+            (lowest, behind)
         }
     };
-    let severities = SEVERITIES.iter().take(highest + 1).skip(lowest);
-    Ok(any(severities.map(|severity| exact(Term::from_field_text(field, severity))).collect()))
+    Ok(SEVERITIES.get(lowest..behind).unwrap_or_default())
 }
 
 /// Text that is cut into words, of a field or of what `below` leads to in it.
@@ -302,9 +309,9 @@ fn json_prefix(below: &Term) -> String {
     prefix
 }
 
-/// A range, or one value as a range of that value alone.
-/// A date is all of its day: up to it is up to its end, and after it is after that.
-fn whole_days(value: &Value) -> Value {
+/// A date is all of its day: up to it is up to its end, and after it is after that. The value as a range of moments.
+#[must_use]
+pub fn whole_days(value: &Value) -> Value {
     let end = |text: &str| time::day_after(text).map(|end| end.to_string());
     let lower = |bound: &Bound| match bound {
         Bound::Excluded(text) => end(text).map_or_else(|| bound.clone(), Bound::Included),
@@ -324,6 +331,7 @@ fn whole_days(value: &Value) -> Value {
     }
 }
 
+/// A range, or one value as a range of that value alone.
 fn range(value: &Value, at: usize, expected: &str, term: impl Fn(&str) -> Option<Term>) -> Result<Compiled, Error> {
     let term = |text: &str| term(text).ok_or_else(|| Error::new(at, format!("`{text}` is not {expected}")));
     let edge = |bound: &Bound| {

@@ -64,20 +64,25 @@ pub const fn known_fields() -> &'static [(&'static str, Kind)] {
     ]
 }
 
-/// A field of the index that a name leads to.
+/// The field that a name leads to.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) kind: Kind,
-    /// Name of the field in the index.
-    pub(crate) field: Field,
-    /// What follows it, below a JSON field.
-    pub(crate) path: Option<String>,
+pub struct Target {
+    pub kind: Kind,
+    /// The known field.
+    pub known: &'static str,
+    /// What follows it, below `data` and `container.labels`.
+    pub path: Option<String>,
     /// All of the name.
-    pub(crate) name: String,
+    pub name: String,
+    /// Of the index.
+    pub(crate) field: Field,
 }
 
-/// Finds a field by its name, or says which name was meant.
-pub(crate) fn resolve(name: &str) -> Result<Target, String> {
+/// Finds a field by its name.
+///
+/// # Errors
+/// Says which name was meant.
+pub fn resolve(name: &str) -> Result<Target, String> {
     for (known, kind) in known_fields() {
         if matches!(kind, Kind::Json | Kind::Keywords)
             && let Some(path) = name.strip_prefix(known).and_then(|rest| rest.strip_prefix('.'))
@@ -110,12 +115,12 @@ pub(super) fn resolve_at(name: &Name) -> Result<Target, Error> {
     resolve(&name.text).map_err(|message| Error::new(name.at, message))
 }
 
-fn target(known: &str, kind: Kind, path: Option<String>, name: &str) -> Target {
+fn target(known: &'static str, kind: Kind, path: Option<String>, name: &str) -> Target {
     // An id is looked up by its parts; the field stands for the first.
-    let known = if kind == Kind::Id { "node" } else { known };
+    let first = if kind == Kind::Id { "node" } else { known };
     // Every name of the table is in the schema: a test goes through them.
-    let field = FIELDS.schema.get_field(known).unwrap_or(FIELDS.data);
-    Target { kind, field, path, name: name.to_owned() }
+    let field = FIELDS.schema.get_field(first).unwrap_or(FIELDS.data);
+    Target { kind, known, path, name: name.to_owned(), field }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 //! Words side by side must all match, as with `default_operator: AND`: answers are ordered by time, so "any of them"
 //! would be of little use. A word without a field is looked for in the summary and in the names of tracer, node, host,
 //! container, pod and namespace. Text is parsed here, with positions for the errors, and compiled against the schema;
-//! length, terms and nesting are bounded.
+//! length, terms and nesting are bounded. A store that is not this one makes its own of [`Query::expression`].
 
 mod column;
 pub(crate) mod compile;
@@ -21,7 +21,9 @@ mod time;
 use std::{fmt, time::Instant};
 
 pub(crate) use column::is_late;
-pub use fields::{Kind, known_fields};
+pub use compile::{severities, whole_days};
+pub use fields::{Kind, Target, known_fields, resolve};
+pub use parse::{Bound, Expression, Name, Value, Wild};
 pub use time::parse as parse_time;
 
 /// Longest query, in bytes.
@@ -54,6 +56,18 @@ impl Query {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn expression(&self) -> &Expression {
+        &self.expression
+    }
+
+    /// What `now` means in it, in nanoseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.now
     }
 
     /// For a search that has until `end`: whatever takes its time before the first match obeys that too.

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 16;
 
 /// A parsed query. `at` is a position in characters, counted from 1.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Expression {
+pub enum Expression {
     Everything,
     All(Vec<Expression>),
     Any(Vec<Expression>),
@@ -24,14 +24,17 @@ pub(super) enum Expression {
     Term { field: Option<Name>, value: Value, at: usize },
 }
 
+/// The name of a field, as it was written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Name {
-    pub(super) text: String,
-    pub(super) at: usize,
+pub struct Name {
+    pub text: String,
+    /// In characters, counted from 1.
+    pub at: usize,
 }
 
+/// What a field is compared with.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     /// With wildcards, if `pattern` has any. `text` is without backslashes.
     Word {
         text: String,
@@ -43,14 +46,15 @@ pub(super) enum Value {
 
 /// A piece of a word with wildcards.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Wild {
+pub enum Wild {
     Any,
     One,
     Char(char),
 }
 
+/// An end of a range.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Bound {
+pub enum Bound {
     Open,
     Included(String),
     Excluded(String),

@@ -1,0 +1,367 @@
+//! Questions about events, answered by OpenSearch.
+//!
+//! - Order is by observed time, then by receipt, node and number, all of which belong to the event: a page ends at a
+//!   place that later events cannot move.
+//! - An answer has a limit in events and in bytes: first is found which events it holds and how large they are, then
+//!   those that fit are read.
+//! - All shards answer, or there is no answer: nothing is left out silently.
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use galen_proto::v1::{Event, EventId};
+use galen_store::{
+    DEADLINE, MAX_BYTES, MAX_LIMIT, MAX_VALUES, Query, Tally, countable,
+    query::{Kind, Target},
+    unreadable,
+};
+use opensearch::http::Method;
+use prost::Message;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+
+use crate::{
+    Client, Settings,
+    error::Error,
+    names::Names,
+    query::{below, compile},
+};
+
+/// Values that each shard counts, so that the sum of the shards is true for those that are shown.
+const SHARD_VALUES: usize = 10_000;
+/// What events are ordered by, with its type.
+const ORDER: [(&str, &str); 5] =
+    [("time", "long"), ("received", "long"), ("node", "keyword"), ("epoch", "keyword"), ("seq", "unsigned_long")];
+
+/// What to look for.
+#[derive(Debug)]
+pub struct Search<'a> {
+    pub query: &'a Query,
+    /// Observed at or after, nanoseconds since 1970-01-01 UTC.
+    pub since: Option<i64>,
+    /// Observed before, nanoseconds since 1970-01-01 UTC.
+    pub until: Option<i64>,
+    /// Oldest first instead of newest first.
+    pub ascending: bool,
+    /// Most events of the answer; at most [`MAX_LIMIT`].
+    pub limit: usize,
+    /// Where the page begins: `next` of the one before.
+    pub page: Option<&'a str>,
+    /// Fields whose values to count.
+    pub count_by: &'a [String],
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Their attachments carry no content.
+    pub events: Vec<Event>,
+    /// Events that match, on all pages.
+    pub total: u64,
+    pub next: Option<String>,
+    /// In the order asked for.
+    pub counts: Vec<Tally>,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+/// Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    client: Client,
+    names: Names,
+}
+
+/// What is empty is left out by the server's filter.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    timed_out: bool,
+    hits: Hits,
+    aggregations: Map<String, Json>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Hits {
+    total: Total,
+    hits: Vec<Hit>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Total {
+    value: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hit {
+    _index: String,
+    _id: String,
+    #[serde(default)]
+    sort: Vec<Json>,
+    #[serde(default)]
+    fields: Fields,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    bytes: Vec<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Documents {
+    docs: Vec<Document>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Document {
+    _id: String,
+    _source: Option<Source>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Source {
+    event: String,
+    received: i64,
+    defect: Option<String>,
+    content: String,
+}
+
+impl Archive {
+    /// # Errors
+    /// If a file that the settings name cannot be used.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        Ok(Self { client: Client::new(settings)?, names: Names::new(&*settings.prefix) })
+    }
+
+    /// Finds events.
+    ///
+    /// # Errors
+    /// If the request is wrong, or OpenSearch does not answer, or not in full.
+    pub async fn search(&self, search: &Search<'_>) -> Result<Found, Error> {
+        let limit = search.limit.min(MAX_LIMIT);
+        let fields: Vec<_> = search.count_by.iter().map(|field| countable(field)).collect::<Result<_, _>>()?;
+        // One more than the page holds, to know whether there is a next one.
+        let size = if limit == 0 { 0 } else { limit + 1 };
+        let answer = self.ask(&body(search, size, &fields)?).await?;
+        let mut hits = answer.hits.hits;
+        let mut more = hits.len() > limit;
+        hits.truncate(limit);
+        let mut bytes = 0;
+        let fitting = hits.iter().take_while(|hit| {
+            bytes += hit.fields.bytes.first().copied().unwrap_or_default();
+            bytes <= MAX_BYTES
+        });
+        let fitting = fitting.count().max(1).min(hits.len());
+        more |= fitting < hits.len();
+        hits.truncate(fitting);
+        let next = hits.last().filter(|_| more).map(|hit| page(&hit.sort));
+        let counts = fields.iter().zip(search.count_by).enumerate();
+        let counts = counts.map(|(number, (_, field))| tally(field, answer.aggregations.get(&number.to_string())));
+        Ok(Found { counts: counts.collect(), events: self.events(hits).await?, total: answer.hits.total.value, next })
+    }
+
+    /// One event, with its attachments and its identity.
+    ///
+    /// # Errors
+    /// If OpenSearch does not answer.
+    pub async fn get(&self, id: &EventId) -> Result<Option<Event>, Error> {
+        let text = id.to_string();
+        let body = json!({ "query": { "ids": { "values": [text] } }, "size": 1, "_source": false });
+        let answer = self.ask(&body).await?;
+        let Some(mut event) = self.events(answer.hits.hits).await?.pop() else { return Ok(None) };
+        if !event.attachments.is_empty() {
+            let index = self.names.attachments(&event);
+            let ids = (0..event.attachments.len()).map(|number| (index.clone(), format!("{text}/{number}")));
+            let contents = self.documents(ids.collect(), &["content"]).await?;
+            for (attachment, content) in event.attachments.iter_mut().zip(contents) {
+                // Gone already, as the event will be.
+                let Some(source) = content._source else { continue };
+                attachment.content = decode(&source.content, &content._id)?;
+            }
+        }
+        Ok(Some(event))
+    }
+
+    /// How many events there are, and how large they are on disk.
+    ///
+    /// # Errors
+    /// If OpenSearch does not answer.
+    pub async fn size(&self) -> Result<Size, Error> {
+        const ACTION: &str = "tell its size";
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Stats {
+            _all: All,
+            indices: std::collections::BTreeMap<String, All>,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct All {
+            primaries: Primaries,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Primaries {
+            docs: Docs,
+            store: Store,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Docs {
+            count: u64,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Store {
+            size_in_bytes: u64,
+        }
+        let patterns = format!("{},{}", self.names.all_events(), self.names.all_attachments());
+        let path = format!("/{patterns}/_stats/docs,store?filter_path=_all.primaries,indices.*.primaries.docs");
+        let answer = self.client.ask(ACTION, Method::Get, &path, None).await?;
+        let stats: Stats = serde_json::from_slice(&answer).map_err(Error::answer(ACTION))?;
+        let events = self.names.all_events();
+        let events = events.trim_end_matches('*');
+        let of_events = stats.indices.iter().filter(|(name, _)| name.starts_with(events));
+        Ok(Size {
+            events: of_events.map(|(_, of)| of.primaries.docs.count).sum(),
+            bytes: stats._all.primaries.store.size_in_bytes,
+        })
+    }
+
+    async fn ask(&self, body: &Json) -> Result<Answer, Error> {
+        const ACTION: &str = "search";
+        let path = format!(
+            "/{}/_search?ignore_unavailable=true&allow_no_indices=true&allow_partial_search_results=false\
+             &filter_path=timed_out,hits.total.value,hits.hits._index,hits.hits._id,hits.hits.sort,hits.hits.fields,\
+             hits.hits._source,aggregations",
+            self.names.all_events()
+        );
+        let answer = self.client.ask(ACTION, Method::Post, &path, Some(Bytes::from(body.to_string()))).await?;
+        let answer: Answer = read(&answer, ACTION)?;
+        if answer.timed_out { Err(Error::Deadline(DEADLINE.as_secs())) } else { Ok(answer) }
+    }
+
+    /// Reads what was found.
+    async fn events(&self, hits: Vec<Hit>) -> Result<Vec<Event>, Error> {
+        let ids = hits.into_iter().map(|hit| (hit._index, hit._id)).collect();
+        let documents = self.documents(ids, &["event", "received", "defect"]).await?;
+        // What retention deleted meanwhile is gone.
+        let found = documents.into_iter().filter_map(|document| Some((document._id, document._source?)));
+        found
+            .map(|(id, source)| {
+                let raw = decode(&source.event, &id)?;
+                let event = Event::decode(raw);
+                let mut event = event.unwrap_or_else(|_| unreadable(source.received, source.defect.as_deref()));
+                event.id = id.parse().ok();
+                Ok(event)
+            })
+            .collect()
+    }
+
+    async fn documents(&self, ids: Vec<(String, String)>, fields: &[&str]) -> Result<Vec<Document>, Error> {
+        const ACTION: &str = "read events";
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let docs: Vec<_> =
+            ids.iter().map(|(index, id)| json!({ "_index": index, "_id": id, "_source": fields })).collect();
+        let path = "/_mget?filter_path=docs._id,docs._source";
+        let body = Bytes::from(json!({ "docs": docs }).to_string());
+        let answer = self.client.ask(ACTION, Method::Post, path, Some(body)).await?;
+        Ok(read::<Documents>(&answer, ACTION)?.docs)
+    }
+}
+
+fn read<'de, T: Deserialize<'de>>(answer: &'de [u8], action: &'static str) -> Result<T, Error> {
+    serde_json::from_slice(answer).map_err(Error::answer(action))
+}
+
+fn body(search: &Search<'_>, size: usize, count_by: &[Target]) -> Result<Json, Error> {
+    let mut filter = vec![compile(search.query)];
+    let mut times = Map::new();
+    times.extend(search.since.map(|since| ("gte".to_owned(), since.into())));
+    times.extend(search.until.map(|until| ("lt".to_owned(), until.into())));
+    if !times.is_empty() {
+        filter.push(json!({ "range": { "time": times } }));
+    }
+    let direction = if search.ascending { "asc" } else { "desc" };
+    let sort = ORDER.map(|(field, kind)| json!({ field: { "order": direction, "unmapped_type": kind } }));
+    let mut body = json!({
+        "query": { "bool": { "filter": filter } },
+        "sort": sort,
+        "size": size,
+        "track_total_hits": true,
+        "timeout": format!("{}s", DEADLINE.as_secs()),
+        "_source": false,
+        "docvalue_fields": ["bytes"],
+    });
+    if let Some(page) = search.page {
+        body["search_after"] = place(page)?;
+    }
+    for (number, target) in count_by.iter().enumerate() {
+        body["aggs"][number.to_string()] = json!({ "terms": {
+            "field": counted(target),
+            "size": MAX_VALUES,
+            "shard_size": SHARD_VALUES,
+            "order": [{ "_count": "desc" }, { "_key": "asc" }],
+        } });
+    }
+    Ok(body)
+}
+
+/// The field whose values are counted.
+fn counted(target: &Target) -> String {
+    match (target.kind, &target.path) {
+        (Kind::Json | Kind::Keywords, Some(path)) => below(target, path),
+        _ => target.known.to_owned(),
+    }
+}
+
+fn tally(field: &str, aggregation: Option<&Json>) -> Tally {
+    let buckets = aggregation.and_then(|aggregation| aggregation["buckets"].as_array());
+    let value = |bucket: &Json| {
+        let key = match &bucket["key"] {
+            Json::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        (key, bucket["doc_count"].as_u64().unwrap_or_default())
+    };
+    let mut values: Vec<_> = buckets.into_iter().flatten().map(value).collect();
+    values.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+    Tally { field: field.to_owned(), values }
+}
+
+/// The text form of a place in the order.
+fn page(sort: &[Json]) -> String {
+    URL_SAFE_NO_PAD.encode(Json::from(sort).to_string())
+}
+
+fn place(page: &str) -> Result<Json, Error> {
+    let read = || {
+        let bytes = URL_SAFE_NO_PAD.decode(page).ok()?;
+        let place: Vec<Json> = serde_json::from_slice(&bytes).ok()?;
+        let fits = |(value, (_, kind)): (&Json, &(&str, &str))| match *kind {
+            "keyword" => value.is_string(),
+            "long" => value.is_i64(),
+            _ => value.is_u64(),
+        };
+        (place.len() == ORDER.len() && place.iter().zip(&ORDER).all(fits)).then_some(Json::from(place))
+    };
+    read().ok_or_else(|| galen_store::Error::Page(page.chars().take(64).collect()).into())
+}
+
+fn decode(text: &str, id: &str) -> Result<Bytes, Error> {
+    STANDARD.decode(text).map(Bytes::from).map_err(|source| Error::Content { id: id.to_owned(), source })
+}

@@ -1,0 +1,93 @@
+//! What can go wrong between us and OpenSearch, and what a caller may do about it.
+
+use std::{io, path::PathBuf};
+
+/// What a caller may do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The request is wrong: change it.
+    Invalid,
+    /// Try again, later or with less.
+    Retryable,
+    /// Somebody has to change something first: credentials, a block, a limit.
+    Halted,
+    /// An answer that cannot be understood.
+    Internal,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("failed to read `{}`", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{}` is no certificate, or not with its key: PEM is expected", path.display())]
+    Certificate {
+        path: PathBuf,
+        #[source]
+        source: opensearch::Error,
+    },
+    #[error("failed to prepare connections to OpenSearch")]
+    Connect(#[source] opensearch::http::transport::BuildError),
+    #[error("OpenSearch at {node} does not answer")]
+    Unreachable {
+        node: String,
+        #[source]
+        source: opensearch::Error,
+    },
+    #[error("OpenSearch refused to {action}: {status} {reason}")]
+    Refused {
+        /// What was asked for: a verb.
+        action: &'static str,
+        status: u16,
+        reason: String,
+    },
+    /// The sink stands until it is repaired.
+    #[error("OpenSearch takes no events until it is repaired: {status} {reason}")]
+    Halted { status: u16, reason: String },
+    #[error("the answer of OpenSearch to {action} cannot be read")]
+    Answer {
+        action: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("OpenSearch answered for {got} of {sent} documents")]
+    Items { sent: usize, got: usize },
+    #[error("what OpenSearch has of event `{id}` is not what was written")]
+    Content {
+        id: String,
+        #[source]
+        source: base64::DecodeError,
+    },
+    #[error("the query took longer than {0} s: narrow its time range or its terms")]
+    Deadline(u64),
+    /// The question is wrong.
+    #[error(transparent)]
+    Question(#[from] galen_store::Error),
+    #[error(transparent)]
+    Log(#[from] galen_log::Error),
+}
+
+impl Error {
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Items { .. } | Self::Log(_) => Class::Retryable,
+            Self::Refused { status, .. } => match status {
+                429 | 500.. => Class::Retryable,
+                401 | 403 | 404 => Class::Halted,
+                _ => Class::Internal,
+            },
+            Self::File { .. } | Self::Certificate { .. } | Self::Connect(_) | Self::Halted { .. } => Class::Halted,
+            Self::Deadline(_) => Class::Retryable,
+            Self::Question(_) => Class::Invalid,
+            Self::Answer { .. } | Self::Content { .. } => Class::Internal,
+        }
+    }
+
+    pub(crate) fn answer(action: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
+        move |source| Self::Answer { action, source }
+    }
+}

@@ -1,0 +1,111 @@
+//! From the log to OpenSearch: the task that feeds it, and its figures.
+//!
+//! With Kafka, the replicas share the work as one group; each follows the embedded log alone otherwise.
+//!
+//! The task ends when the sink is halted, and is started again with its settings' files read anew, so a password or a
+//! certificate that was replaced is taken. Acknowledgements never wait for it.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use galen_log::{Consumer, Cursor, Log};
+use galen_opensearch::{Counters, Indexer, Settings, Stats};
+use galen_runtime::{Backoff, BoxError, Supervisor};
+use tokio::task::spawn_blocking;
+
+use crate::metrics::Family;
+
+/// In the data directory: where OpenSearch is in the log.
+pub(crate) const CURSOR_FILE: &str = "opensearch.cursor";
+
+/// The name of the group that shares the work.
+const GROUP: &str = "opensearch";
+
+/// Where the events come from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// With the file that keeps the place in it.
+    Log(Arc<dyn Log>, PathBuf),
+    Kafka(Box<galen_kafka::Settings>),
+}
+
+impl Source {
+    fn consumer(self) -> Result<Box<dyn Consumer>, BoxError> {
+        Ok(match self {
+            Self::Log(log, cursor) => Box::new(Cursor::open(log, cursor)?),
+            Self::Kafka(settings) => Box::new(galen_kafka::Reader::join(&settings, GROUP)?),
+        })
+    }
+}
+
+/// Starts the task under `supervisor`.
+pub(crate) fn start(supervisor: &Supervisor, source: Source, settings: Settings, counters: Arc<Counters>) {
+    let shutdown = supervisor.token();
+    let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    supervisor.spawn_restarting("opensearch", backoff, move || {
+        let (source, shutdown) = (source.clone(), shutdown.clone());
+        let (settings, counters) = (settings.clone(), Arc::clone(&counters));
+        async move {
+            let opened = spawn_blocking(move || {
+                let indexer = Indexer::new(settings, counters)?;
+                Ok::<_, BoxError>((indexer, source.consumer()?))
+            });
+            let (indexer, mut consumer) = opened.await??;
+            Ok(indexer.run(&mut *consumer, shutdown).await?)
+        }
+    });
+}
+
+pub(crate) fn families(stats: &Stats) -> Vec<Family> {
+    let mut quarantined = BTreeMap::new();
+    for ((_, reason), count) in &stats.poisoned {
+        *quarantined.entry(vec![(*reason).to_owned()]).or_default() += count;
+    }
+    vec![
+        Family::gauge(
+            "opensearch_available",
+            "1 while OpenSearch takes events, 0 while it does not.",
+            u64::from(stats.problem.is_none()),
+        ),
+        Family::gauge(
+            "opensearch_halted",
+            "1 while the sink stands until somebody repairs something.",
+            u64::from(stats.halted),
+        ),
+        Family::gauge("opensearch_lag_events", "Events in the log that are not in OpenSearch yet.", stats.lag),
+        Family::counter("opensearch_indexed_events_total", "Events that were indexed in full.", stats.events),
+        Family::counter(
+            "opensearch_partly_indexed_events_total",
+            "Events whose data could not be indexed in full.",
+            stats.partly,
+        ),
+        Family::counter(
+            "opensearch_unreadable_events_total",
+            "Events that could not be decoded, kept with the reason.",
+            stats.unreadable,
+        ),
+        Family::counters(
+            "opensearch_quarantined_events_total",
+            "Events that OpenSearch refused and that went to the dead letters, by reason.",
+            &["reason"],
+            quarantined,
+        ),
+        Family::counter(
+            "opensearch_skipped_events_total",
+            "Events that had left the log, or were damaged there, before they were indexed.",
+            stats.skipped,
+        ),
+        Family::counter(
+            "opensearch_duplicate_documents_total",
+            "Documents that were there already when they came.",
+            stats.duplicates,
+        ),
+        Family::counter("opensearch_repeated_documents_total", "Documents that were sent again.", stats.repeated),
+        Family::counter("opensearch_bulk_requests_total", "Requests that send documents.", stats.requests),
+        Family::counter(
+            "opensearch_failed_requests_total",
+            "Requests that failed, or were put off, in whole or in part.",
+            stats.failures,
+        ),
+        Family::counter("opensearch_dropped_indexes_total", "Indices that retention deleted.", stats.dropped),
+    ]
+}
