@@ -321,6 +321,29 @@ mod tests {
     }
 
     #[test]
+    fn the_client_is_built_with_tls_sasl_and_every_compression() {
+        let password = tempfile::NamedTempFile::new().unwrap();
+        fs::write(password.path(), "secret\n").unwrap();
+        for compression in
+            [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd]
+        {
+            for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                let settings = with(|config| {
+                    config.brokers = "kafka-1.invalid:9093".into();
+                    config.tls.enabled = true;
+                    let (user, password_file) = ("galen".into(), password.path().into());
+                    config.sasl = Sasl { mechanism: mechanism.into(), user, password_file };
+                    config.compression = compression;
+                });
+                let settings = settings.unwrap().unwrap();
+                let link = crate::Link::default();
+                let producer = crate::producer::Producer::new(&settings, 100_000, &link, &std::sync::Arc::default());
+                assert!(producer.is_ok(), "{mechanism}, {compression:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_secret_that_cannot_be_read_is_named_with_its_file() {
         let settings = with(|config| {
             config.sasl =
