@@ -4,7 +4,15 @@
 
 mod support;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    io::Write,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use galen_kafka::{Mirror, Settings};
@@ -91,6 +99,30 @@ async fn every_replica_has_each_event_once_also_those_that_are_twice_in_the_topi
     }
     first.close();
     second.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_others_are_passed_over_whatever_is_in_them() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "others", |_| {});
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = Replica::open(&settings);
+    replica.hello("web-1", 1);
+    replica.append("web-1", 1, 10).unwrap();
+    let headers: [&[u8]; 4] = [b"\xff\xfe=1", b"ce_type=io.galen.losses", b"ce_id=\xff", b"galen_part=7/0"];
+    for header in headers {
+        let mut kcat = Command::new("kcat");
+        kcat.args(["-P", "-b", &kafka.brokers(), "-t", "others.events", "-k", "web-1", "-H"]);
+        let mut kcat = kcat.arg(OsStr::from_bytes(header)).stdin(Stdio::piped()).spawn().unwrap();
+        kcat.stdin.take().unwrap().write_all(b"not ours").unwrap();
+        assert!(kcat.wait().unwrap().success());
+    }
+    replica.append("web-1", 11, 20).unwrap();
+    let copy = Copy::open(&settings, dir.path());
+    assert_eq!(copy.events(20).await, expected(20));
+    assert_eq!(copy.mirror.stats().joined.unreadable, 4);
+    copy.close().await;
+    replica.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,12 @@
 //! or one that [`MAX_DISTANCE`] records have overtaken, is given up and counted: whoever wrote it did not come to its
 //! end, and its agent sent it again.
 
-use std::{collections::HashMap, ops::Range, str};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    str,
+};
 
 use bytes::Bytes;
 use galen_log::Place;
@@ -128,7 +133,8 @@ impl Joiner {
 
     /// `None` for what cannot be read.
     fn read(&mut self, message: &impl Message, partition: i32, offset: u64) -> Option<()> {
-        let fields = Fields::of(message)?;
+        // The client panics at a header whose name is not UTF-8, and anyone who may write to the topic can send one.
+        let fields = catch_unwind(AssertUnwindSafe(|| Fields::of(message))).ok().flatten()?;
         let received_unix_nanos = match message.timestamp() {
             Timestamp::CreateTime(millis) | Timestamp::LogAppendTime(millis) => millis.saturating_mul(1_000_000),
             Timestamp::NotAvailable => 0,
