@@ -11,6 +11,7 @@ mod api;
 mod cloudevent;
 mod error;
 mod guard;
+mod ledger;
 mod openapi;
 mod ops;
 mod page;
@@ -72,6 +73,7 @@ fn api() -> OpenApiRouter<Context> {
         .routes(routes!(profile::folded))
         .routes(routes!(profile::pprof))
         .routes(routes!(api::list_nodes))
+        .routes(routes!(api::get_ledger))
         .routes(routes!(api::get_status))
         .routes(routes!(ops::metrics))
         .routes(routes!(ops::node_metrics))

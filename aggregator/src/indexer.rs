@@ -16,6 +16,7 @@ use std::{
 };
 
 use galen_log::{Chunk, Log};
+use galen_proto::v1::QuarantineReason;
 use galen_runtime::{Backoff, BoxError, Supervisor};
 use galen_store::{Store, Writer};
 use tokio::{task::spawn_blocking, time::Instant};
@@ -25,7 +26,7 @@ use tracing::warn;
 pub use metrics::Metrics;
 pub(crate) use metrics::families;
 
-use crate::ingest::now_unix_nanos;
+use crate::{ingest::now_unix_nanos, nodes::Nodes};
 
 /// Events that are taken from the log at a time.
 const CHUNK: usize = 2048;
@@ -40,19 +41,33 @@ const RETAIN_EVERY: Duration = Duration::from_secs(30);
 const RETAIN_IDLE: Duration = Duration::from_secs(60);
 
 /// Starts the indexer under `supervisor`.
-pub fn start(supervisor: &Supervisor, log: Arc<dyn Log>, store: Store, metrics: Metrics) {
+pub fn start(supervisor: &Supervisor, log: Arc<dyn Log>, store: Store, nodes: Arc<Nodes>, metrics: Metrics) {
     let shutdown = supervisor.token();
     let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     supervisor.spawn_restarting("indexer", backoff, move || {
-        let (log, store, metrics, shutdown) = (Arc::clone(&log), store.clone(), metrics.clone(), shutdown.clone());
-        async move { run(log, store, metrics, shutdown).await }
+        let (log, store, nodes) = (Arc::clone(&log), store.clone(), Arc::clone(&nodes));
+        let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
+        async move { run(log, store, nodes, metrics, shutdown).await }
     });
 }
 
-async fn run(log: Arc<dyn Log>, store: Store, metrics: Metrics, shutdown: CancellationToken) -> Result<(), BoxError> {
+async fn run(
+    log: Arc<dyn Log>,
+    store: Store,
+    nodes: Arc<Nodes>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
     let next = log.bounds().next;
+    let (writer, unreadable) = spawn_blocking(move || (store.writer(next), store.unreadable())).await?;
+    match unreadable {
+        // What was added before and not committed will be added, and counted, again.
+        Ok(unreadable) => nodes.set_quarantined(QuarantineReason::Undecodable, &unreadable),
+        Err(error) => warn!(%error, "events that cannot be decoded are counted from here on only"),
+    }
     let mut indexer = Indexer {
-        writer: spawn_blocking(move || store.writer(next)).await??,
+        writer: writer?,
+        nodes,
         metrics,
         oldest_waits_since: None,
         oldest_received: None,
@@ -75,6 +90,7 @@ async fn run(log: Arc<dyn Log>, store: Store, metrics: Metrics, shutdown: Cancel
 
 struct Indexer {
     writer: Writer,
+    nodes: Arc<Nodes>,
     metrics: Metrics,
     oldest_waits_since: Option<Instant>,
     /// The oldest receipt, by the wall clock, of what waits for a commit.
@@ -107,7 +123,10 @@ impl Indexer {
         self.oldest_received = self.oldest_received.into_iter().chain(received).min();
         self.blocking(move |indexer| {
             for entry in &chunk.entries {
-                indexer.writer.add(entry.offset, &entry.record)?;
+                let unreadable = indexer.writer.add(entry.offset, &entry.record)?;
+                if unreadable > 0 {
+                    indexer.nodes.quarantine(&entry.record.node, QuarantineReason::Undecodable, unreadable);
+                }
             }
             indexer.writer.skip_to(chunk.next);
             indexer.metrics.position(&indexer.writer);

@@ -6,6 +6,7 @@
 //! number is bounded where the nodes are kept.
 
 mod family;
+mod ledger;
 mod registry;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -100,6 +101,7 @@ fn families(figures: &Figures) -> Vec<Family> {
         Family::counter("runtime_restarted_tasks_total", "Tasks that were started again.", tasks.restarts),
     ];
     families.extend(fleet_families(fleet));
+    families.extend(ledger::families(fleet));
     families
 }
 
@@ -256,8 +258,20 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 11] =
-        ["session", "ingest", "log", "kafka", "indexer", "store", "opensearch", "fleet", "control", "http", "runtime"];
+    const SUBSYSTEMS: [&str; 12] = [
+        "session",
+        "ingest",
+        "log",
+        "kafka",
+        "indexer",
+        "store",
+        "opensearch",
+        "fleet",
+        "ledger",
+        "control",
+        "http",
+        "runtime",
+    ];
     const LABELS: [&str; 4] = ["outcome", "reason", "support", "tracer"];
 
     #[test]

@@ -3,6 +3,7 @@
 //! Filled from the watermarks at the start, then by sessions and by the log. Bounded: beyond the cap the disconnected
 //! node that was silent longest is left out of the registry, counted; its watermarks are not touched.
 
+mod book;
 mod figures;
 mod tracers;
 
@@ -12,13 +13,20 @@ use std::{
 };
 
 use galen_log::Watermarks;
-use galen_proto::v1::{Heartbeat, Hello, LogRecord, LossCounter, Node, TracerStatus};
+use galen_proto::{
+    Term,
+    v1::{
+        GetLedgerResponse, Heartbeat, Hello, Ledger, LogRecord, LossCounter, Node, NodeLedger, QuarantineReason,
+        TracerStatus,
+    },
+};
 use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
 
 pub use figures::{ParseShardError, Refused, Shard, TooMany};
 pub use tracers::Totals;
 
+use book::Book;
 use figures::Figures;
 use tracers::Tracers;
 
@@ -35,6 +43,8 @@ pub struct Nodes {
 #[derive(Debug)]
 struct Inner {
     nodes: HashMap<Arc<str>, Node>,
+    /// Of the same nodes.
+    books: HashMap<Arc<str>, Book>,
     /// Of all nodes since the log began, those that were left out included.
     lost: Vec<LossCounter>,
     evicted: u64,
@@ -65,6 +75,11 @@ pub struct Fleet {
     pub refused_figures: BTreeMap<Refused, u64>,
     /// What the connected agents left out themselves.
     pub left_out_figures: u64,
+    /// Of all nodes.
+    pub ledger: Ledger,
+    /// Nodes of which something is unaccounted for, and how much, whether too few or too many.
+    pub unbalanced: u64,
+    pub unaccounted: u64,
 }
 
 impl Nodes {
@@ -72,22 +87,26 @@ impl Nodes {
     pub fn new(cap: usize, series: usize, known: &Watermarks) -> Self {
         let mut inner = Inner {
             nodes: HashMap::new(),
+            books: HashMap::new(),
             lost: Vec::new(),
             evicted: 0,
             tracers: Tracers::default(),
             figures: Figures::new(series),
         };
         for (name, totals) in known.totals() {
-            for lost in &totals.lost {
+            let lost = gone(totals.lost);
+            for lost in &lost {
                 galen_log::add(&mut inner.lost, lost.reason, &lost.tracer, lost.count);
             }
+            let key: Arc<str> = name.into();
+            inner.books.entry(Arc::clone(&key)).or_default().logged(known.tallies(name));
             inner.nodes.insert(
-                name.into(),
+                key,
                 Node {
                     name: name.to_owned(),
                     last_seen_unix_nanos: totals.touched_unix_nanos,
                     events: totals.events,
-                    lost: totals.lost,
+                    lost,
                     ..Node::default()
                 },
             );
@@ -104,6 +123,7 @@ impl Nodes {
         node.connected = true;
         node.agent_version = hello.agent_version;
         node.last_seen_unix_nanos = now_unix_nanos;
+        inner.book(name).told(hello.queues, now_unix_nanos);
         inner.tracers_of(name, hello.tracers);
     }
 
@@ -129,6 +149,10 @@ impl Nodes {
         if !heartbeat.tracers.is_empty() {
             inner.tracers_of(name, heartbeat.tracers);
         }
+        // An older agent does not tell.
+        if !heartbeat.queues.is_empty() {
+            inner.book(name).told(heartbeat.queues, now_unix_nanos);
+        }
         inner.figures.report(name, heartbeat.measures, heartbeat.measures_left_out);
     }
 
@@ -142,10 +166,13 @@ impl Nodes {
             let Some(node) = inner.nodes.get_mut(&*record.node) else { continue };
             node.events += record.events.len() as u64;
             node.last_seen_unix_nanos = node.last_seen_unix_nanos.max(record.received_unix_nanos);
+            if let Some(book) = inner.books.get_mut(&*record.node) {
+                book.logged(watermarks.tallies(&record.node));
+            }
             if record.lost.is_empty() && record.counters.is_empty() {
                 continue;
             }
-            let lost = watermarks.totals_of(&record.node).lost;
+            let lost = gone(watermarks.totals_of(&record.node).lost);
             let before = std::mem::replace(&mut node.lost, lost.clone());
             for now in &lost {
                 let known = before.iter().find(|known| known.reason == now.reason && known.tracer == now.tracer);
@@ -168,6 +195,48 @@ impl Nodes {
         let mut nodes: Vec<Node> = self.inner.lock().nodes.values().cloned().collect();
         nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         nodes
+    }
+
+    /// What became of what was observed: of all nodes, or of the one that is named.
+    pub fn ledger(&self, name: Option<&str>) -> GetLedgerResponse {
+        let inner = self.inner.lock();
+        let mut answer = GetLedgerResponse::default();
+        let mut total = Ledger::default();
+        for (node, book) in inner.books.iter().filter(|(node, _)| name.is_none_or(|name| name == &***node)) {
+            answer.unbalanced += u64::from(book.enter(&mut total) != 0);
+            let mut ledger = Ledger::default();
+            book.enter(&mut ledger);
+            let known = inner.nodes.get(node);
+            answer.nodes.push(NodeLedger {
+                node: (**node).to_owned(),
+                ledger: Some(ledger),
+                connected: known.is_some_and(|known| known.connected),
+                told_unix_nanos: book.told_unix_nanos,
+                backlog_events: known.map_or(0, |known| known.backlog_events),
+            });
+        }
+        drop(inner);
+        answer.nodes.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+        answer.total = Some(total);
+        answer
+    }
+
+    /// Events of a node that are in the log were put aside behind it.
+    pub fn quarantine(&self, name: &str, reason: QuarantineReason, events: u64) {
+        if let Some(book) = self.inner.lock().books.get_mut(name) {
+            book.quarantine(reason, events);
+        }
+    }
+
+    /// These are all events, by node, that are put aside behind the log for `reason`.
+    pub fn set_quarantined(&self, reason: QuarantineReason, nodes: &[(String, u64)]) {
+        let books = &mut self.inner.lock().books;
+        books.values_mut().for_each(|book| book.set_quarantined(reason, 0));
+        for (name, count) in nodes {
+            if let Some(book) = books.get_mut(&**name) {
+                book.set_quarantined(reason, *count);
+            }
+        }
     }
 
     /// Figures of all agents together.
@@ -196,6 +265,11 @@ impl Nodes {
             left_out_figures: inner.figures.left_out(),
             ..Fleet::default()
         };
+        for book in inner.books.values() {
+            let unaccounted = book.enter(&mut fleet.ledger).unsigned_abs();
+            fleet.unbalanced += u64::from(unaccounted > 0);
+            fleet.unaccounted = fleet.unaccounted.saturating_add(unaccounted);
+        }
         for node in inner.nodes.values().filter(|node| node.connected) {
             fleet.connected += 1;
             fleet.backlog_events += node.backlog_events;
@@ -213,7 +287,13 @@ impl Inner {
         if !self.nodes.contains_key(name) {
             self.make_room(cap - 1);
         }
+        self.books.entry(Arc::clone(name)).or_default();
         self.nodes.entry(Arc::clone(name)).or_insert_with(|| Node { name: (**name).to_owned(), ..Node::default() })
+    }
+
+    /// Of a node that is there.
+    fn book(&mut self, name: &Arc<str>) -> &mut Book {
+        self.books.entry(Arc::clone(name)).or_default()
     }
 
     /// The node said what its tracers do.
@@ -241,9 +321,16 @@ impl Inner {
         silent.sort_unstable();
         for (_, name) in silent.into_iter().take(excess) {
             self.nodes.remove(&name);
+            self.books.remove(&name);
             self.evicted += 1;
         }
     }
+}
+
+/// Without what was left out on purpose.
+fn gone(mut counters: Vec<LossCounter>) -> Vec<LossCounter> {
+    counters.retain(|counter| Term::of(counter.reason) != Term::Suppressed);
+    counters
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use galen_log::Log;
 use galen_proto::{
     PROFILE_AFTER, PROFILE_BEFORE,
     v1::{
-        Attachment, Event, EventId, EventKind, FieldCounts, GetProfileResponse, GetStatusResponse, Node, ProfileFormat,
-        ProfilePart, SearchEventsRequest, SearchEventsResponse, ValueCount,
+        Attachment, Event, EventId, EventKind, FieldCounts, GetLedgerResponse, GetProfileResponse, GetStatusResponse,
+        Node, ProfileFormat, ProfilePart, SearchEventsRequest, SearchEventsResponse, ValueCount,
     },
 };
 use galen_store::{MAX_COUNTS, MAX_LIMIT, Query};
@@ -183,6 +183,18 @@ impl Queries {
         nodes
     }
 
+    /// What became of all that was observed; of one node, unless `node` is empty.
+    ///
+    /// # Errors
+    /// If the node was never heard of.
+    pub fn ledger(&self, node: &str) -> Result<GetLedgerResponse, Error> {
+        let ledger = self.0.nodes.ledger((!node.is_empty()).then_some(node));
+        if ledger.nodes.is_empty() && !node.is_empty() {
+            return Err(Error::NotFound(format!("node `{node}` was never heard of")));
+        }
+        Ok(ledger)
+    }
+
     /// Figures of each agent of a shard.
     ///
     /// # Errors
@@ -204,6 +216,12 @@ impl Queries {
             problems.insert(0, "the log takes no events: what was written last was refused".to_owned());
         }
         problems.extend(sources.kafka.iter().flat_map(Kafka::problems));
+        if fleet.unbalanced > 0 {
+            problems.push(format!(
+                "{} observations of {} nodes are unaccounted for: see the ledger",
+                fleet.unaccounted, fleet.unbalanced
+            ));
+        }
         Ok(GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             started_unix_nanos: sources.started_unix_nanos,

@@ -25,6 +25,10 @@ pub(crate) struct Epoch {
     pub(crate) segments: VecDeque<SegmentEntry>,
     pub(crate) losses: Ranges,
     pub(crate) counters: Counters,
+    /// What came in and was decided, as it was counted where it came in.
+    pub(crate) observed: u64,
+    /// It ended uncleanly, so that `observed` lacks the last moments.
+    pub(crate) is_torn: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,11 +54,14 @@ impl Epoch {
             segments: VecDeque::new(),
             losses: Ranges::default(),
             counters: Counters::default(),
+            observed: 0,
+            is_torn: false,
         }
     }
 
     pub(crate) fn load(saved: EpochState, segments: VecDeque<SegmentEntry>) -> Self {
         let next_seq = saved.next_seq.max(saved.first_unacked).max(1);
+        let counters = Counters::load(saved.counters);
         Self {
             id: saved.id,
             first_unacked: saved.first_unacked.max(1),
@@ -64,7 +71,17 @@ impl Epoch {
             end_known: saved.sealed,
             segments,
             losses: saved.losses,
-            counters: Counters::load(saved.counters),
+            observed: saved.observed.unwrap_or(next_seq - 1 + counters.observations()),
+            counters,
+            is_torn: !saved.sealed,
+        }
+    }
+
+    /// What came in and was decided: as it was counted, or after an unclean end at least what is known of.
+    pub(crate) fn observed(&self) -> u64 {
+        match self.is_torn {
+            true => self.observed.max(self.next_seq - 1 + self.counters.observations()),
+            false => self.observed,
         }
     }
 
@@ -77,6 +94,7 @@ impl Epoch {
             sealed: self.sealed && self.end_known,
             losses: self.losses.clone(),
             counters: self.counters.save(),
+            observed: Some(self.observed()),
         }
     }
 
@@ -116,6 +134,15 @@ impl Epoch {
             return 0;
         }
         self.losses.declare(first, end - 1, reason)
+    }
+
+    /// Declares lost what had been taken in and was not written when the process was ended: it had no numbers yet, and
+    /// gets those that it would have had.
+    pub(crate) fn lose_what_was_taken(&mut self, taken: u64) {
+        if taken > self.next_seq {
+            self.losses.declare(self.next_seq, taken - 1, LossReasonCode::NODE_LOST);
+            self.next_seq = taken;
+        }
     }
 
     /// Returns whether anything changed.

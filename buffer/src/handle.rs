@@ -51,14 +51,13 @@ impl Buffer {
         let limit = self.shared().settings.max_event_bytes.min(record::MAX_EVENT_BYTES);
         let pushed = match event.len() <= limit {
             true => self.shared().queue.push(event),
-            false if self.shared().queue.is_closing() => Err(Rejected::Closed),
-            false => Err(Rejected::TooLarge),
+            false => self.shared().queue.turn_away().and(Err(Rejected::TooLarge)),
         };
         match pushed {
             Ok(answer) => Receipt::waiting(answer),
             Err(why) => {
                 if let Some(reason) = why.reason() {
-                    self.shared().index().reject(reason, 1);
+                    self.shared().count(|index| index.reject(reason, 1));
                     self.shared().queue.changed();
                 }
                 Receipt::rejected(why)
@@ -66,7 +65,16 @@ impl Buffer {
         }
     }
 
-    /// Adds to a cumulative counter of the current epoch. It is durable within a second or two.
+    /// Takes note of an observation that becomes no event: it counts as observed, and under `reason`. No disk is woken
+    /// for it: it becomes durable with what comes next.
+    pub fn leave_out(&self, reason: LossReasonCode, tracer: &str) {
+        if self.shared().queue.turn_away().is_ok() {
+            self.shared().count(|index| index.current().counters.add(reason, tracer, 1));
+        }
+    }
+
+    /// Adds to a cumulative counter of the current epoch what was no observation, such as samples. It is durable within
+    /// a second or two.
     pub fn count_loss(&self, reason: LossReasonCode, tracer: &str, n: u64) {
         self.shared().index().current().counters.add(reason, tracer, n);
         self.shared().queue.changed();
@@ -74,7 +82,14 @@ impl Buffer {
 
     /// Oldest first; the last one is the one that grows.
     pub fn queues(&self) -> Vec<Queue> {
-        self.shared().index().queues()
+        self.shared().noted().queues()
+    }
+
+    /// An epoch and its counters at one moment, so that the sums agree. `None`: it is not here.
+    pub fn account(&self, epoch: u64) -> Option<(Queue, Vec<LossCounter>)> {
+        let index = self.shared().noted();
+        let queue = index.queues().into_iter().find(|queue| queue.epoch == epoch)?;
+        Some((queue, index.epoch(epoch).ok()?.counters.to_vec()))
     }
 
     /// Moves after each commit.
@@ -142,7 +157,7 @@ impl Buffer {
     }
 
     pub fn stats(&self) -> Stats {
-        self.shared().index().stats()
+        self.shared().noted().stats()
     }
 
     /// Writes what is queued, marks the end as clean and gives the directory free. Other handles are closed with it.

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, path::Path, sync::Arc};
 use crate::{
     Error, LossReasonCode, Queue, Stats,
     epoch::{Epoch, SegmentEntry},
+    queue::Seen,
     segment::Segment,
     state::State,
 };
@@ -23,6 +24,8 @@ pub(crate) struct Index {
     pub(crate) rejected: BTreeMap<LossReasonCode, u64>,
     pub(crate) lost: BTreeMap<LossReasonCode, u64>,
     pub(crate) disk_errors: u64,
+    /// Observations since the start, and how many of them wait, as of the last look.
+    seen: Seen,
     /// For the writer: the current epoch is to end, because others gave these of its numbers.
     pub(crate) taken: Option<(u64, Vec<RangeInclusive<u64>>)>,
 }
@@ -59,6 +62,7 @@ impl Index {
             rejected: BTreeMap::new(),
             lost: BTreeMap::new(),
             disk_errors: 0,
+            seen: Seen::default(),
             taken: None,
         }
     }
@@ -74,6 +78,20 @@ impl Index {
 
     pub(crate) fn epoch_mut(&mut self, id: u64) -> Result<&mut Epoch, Error> {
         self.epochs.iter_mut().find(|e| e.id == id).ok_or(Error::UnknownEpoch(id))
+    }
+
+    /// What was decided since the last look was decided in the current epoch.
+    pub(crate) fn note(&mut self, seen: Seen) {
+        let decided = |seen: Seen| seen.observed.saturating_sub(seen.waiting);
+        let more = decided(seen).saturating_sub(decided(self.seen));
+        self.seen = seen;
+        self.current().observed += more;
+    }
+
+    /// The number after the newest that has been taken in, as of the last look.
+    pub(crate) fn taken(&mut self) -> u64 {
+        let queued = self.seen.queued;
+        self.current().next_seq + queued
     }
 
     /// Counts events that were turned away before they had a number.
@@ -102,6 +120,7 @@ impl Index {
         let lost = taken.iter().map(count).sum();
         self.epochs.push(Epoch::begin());
         if lost > 0 {
+            self.current().observed += lost;
             self.current().counters.add(LossReasonCode::NUMBER_TAKEN, "", lost);
             *self.lost.entry(LossReasonCode::NUMBER_TAKEN).or_default() += lost;
         }
@@ -191,6 +210,9 @@ impl Index {
             next_seq: e.next_seq,
             uncompared: e.uncompared,
             is_current: at == last,
+            observed: e.observed(),
+            counted: e.counters.observations(),
+            waiting: if at == last { self.seen.waiting } else { 0 },
         };
         self.epochs.iter().enumerate().map(queue).collect()
     }
@@ -201,6 +223,8 @@ impl Index {
             segments: self.epochs.iter().map(|e| e.segments.len()).sum(),
             events_unacked: self.epochs.iter().map(Epoch::unacked).sum(),
             bytes_on_disk: self.bytes(),
+            observed: self.seen.observed,
+            waiting: self.seen.waiting,
             appended: self.appended,
             commits: self.commits,
             rejected: self.rejected.clone(),

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Most pairs of reason and tracer that are kept apart in an epoch.
-const MAX_COUNTERS: usize = 512;
+/// Most pairs of reason and tracer that are kept apart in an epoch. The aggregator takes 128, and there may be one more
+/// of each reason.
+const MAX_COUNTERS: usize = 96;
 
 /// A reason by its number in `galen.v1.LossReason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +23,12 @@ impl LossReasonCode {
     pub const DISK_ERROR: Self = Self(4);
     pub const TOO_LARGE: Self = Self(5);
     pub const NUMBER_TAKEN: Self = Self(11);
+    pub const NODE_LOST: Self = Self(14);
+
+    /// Whether it counts observations. The others count samples, kernel records and captures.
+    pub fn counts_observations(self) -> bool {
+        !(6..=9).contains(&self.0)
+    }
 }
 
 /// Numbers `first..=last` that will never be read.
@@ -146,6 +153,11 @@ impl Counters {
         let news = settled > count.settled;
         count.settled = count.settled.max(settled);
         news
+    }
+
+    /// Observations in all counters together.
+    pub(crate) fn observations(&self) -> u64 {
+        self.0.iter().filter(|((reason, _), _)| reason.counts_observations()).map(|(_, count)| count.total).sum()
     }
 
     pub(crate) fn settled(&self) -> bool {

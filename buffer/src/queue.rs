@@ -2,6 +2,9 @@
 //!
 //! It carries the writer's other wake-ups as well: something to persist, and the end. A writer with nothing to do blocks
 //! here without a timer.
+//!
+//! Here, too, is the count of what comes in, made before anything is done with it, and of what of that still waits to
+//! be numbered or counted. Nothing else is derived from it, so it can be compared with what became of it.
 
 use std::{
     collections::VecDeque,
@@ -31,6 +34,21 @@ struct Inner {
     bytes: usize,
     changed: bool,
     closing: bool,
+    observed: u64,
+    /// Given out to be written, and not decided.
+    in_hand: u64,
+    /// To be counted instead, and not counted yet.
+    turned_away: u64,
+}
+
+/// What has come in since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) observed: u64,
+    /// Of these, how many have neither a number nor a place in a counter yet.
+    pub(crate) waiting: u64,
+    /// Of these, how many are to have a number.
+    pub(crate) queued: u64,
 }
 
 pub(crate) struct Queue {
@@ -63,9 +81,11 @@ impl Queue {
         if inner.closing {
             return Err(Rejected::Closed);
         }
+        inner.observed += 1;
         // An empty queue takes any event, so that the bound in bytes refuses no size for ever.
         let too_much = inner.bytes + event.len() > self.max_bytes && !inner.entries.is_empty();
         if too_much || inner.entries.len() >= self.max_events {
+            inner.turned_away += 1;
             return Err(Rejected::QueueFull);
         }
         let (answer, receipt) = oneshot::channel();
@@ -77,6 +97,37 @@ impl Queue {
             self.wake.notify_one();
         }
         Ok(receipt)
+    }
+
+    /// Takes note of an observation that is to be counted and not written. Like one that is rejected, it waits for
+    /// [`Self::counted`].
+    pub(crate) fn turn_away(&self) -> Result<(), Rejected> {
+        let mut inner = self.lock();
+        if inner.closing {
+            return Err(Rejected::Closed);
+        }
+        inner.observed += 1;
+        inner.turned_away += 1;
+        Ok(())
+    }
+
+    /// One that was turned away is counted. To be said under the lock of the index that it was done under.
+    pub(crate) fn counted(&self) {
+        let mut inner = self.lock();
+        inner.turned_away = inner.turned_away.saturating_sub(1);
+    }
+
+    /// This many of those that were given out have their numbers, or are counted. To be said under the lock of the index
+    /// that it was done under.
+    pub(crate) fn decided(&self, n: u64) {
+        let mut inner = self.lock();
+        inner.in_hand = inner.in_hand.saturating_sub(n);
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let inner = self.lock();
+        let queued = inner.entries.len() as u64 + inner.in_hand;
+        Seen { observed: inner.observed, waiting: queued + inner.turned_away, queued }
     }
 
     /// Says that there is something to persist.
@@ -91,10 +142,6 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.lock().closing = true;
         self.wake.notify_one();
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.lock().closing
     }
 
     /// Blocks until there is work. Events are given out from `events_after` on, a change from `changes_after` on; the end
@@ -154,6 +201,7 @@ impl Inner {
             batch.extend(self.entries.pop_front());
         }
         self.bytes -= bytes;
+        self.in_hand += batch.len() as u64;
         batch
     }
 }

@@ -67,6 +67,7 @@ pub(crate) fn recover(shared: &Shared) -> Result<File, Error> {
     let count = epochs.len();
     for (at, epoch) in epochs.iter_mut().enumerate() {
         if resumes && at + 1 == count {
+            epoch.is_torn = false;
             epoch.end_known = true;
         } else if !epoch.end_known {
             match find_end(epoch, &dir) {
@@ -95,7 +96,7 @@ pub(crate) fn recover(shared: &Shared) -> Result<File, Error> {
 
 /// Returns the epochs that there is no place for.
 fn fill(shared: &Shared, epochs: Vec<Epoch>, quarantined: u64) -> Vec<Epoch> {
-    let mut index = shared.index();
+    let mut index = shared.noted();
     let mut in_memory = mem::replace(&mut index.epochs, epochs);
     in_memory.retain(|e| !e.is_done());
     in_memory.iter_mut().for_each(|e| e.sealed = true);
@@ -157,6 +158,7 @@ fn without_state(id: u64, segments: VecDeque<SegmentEntry>) -> Epoch {
         sealed: false,
         losses: Default::default(),
         counters: Vec::new(),
+        observed: None,
     };
     Epoch::load(saved, segments)
 }
@@ -170,13 +172,14 @@ fn find_end(epoch: &mut Epoch, buffer: &Path) -> Result<Option<Arc<Segment>>, Da
     let Some(newest) = epoch.segments.back().cloned() else {
         return Ok(None);
     };
-    let marked = EndMark::read(&newest.dir).unwrap_or(0);
-    epoch.next_seq = epoch.next_seq.max(newest.first).max(marked);
+    let mark = EndMark::read(&newest.dir).unwrap_or_default();
+    epoch.next_seq = epoch.next_seq.max(newest.first).max(mark.durable);
     let opened = Segment::open_to_read(&newest.dir, buffer).and_then(|segment| Ok((segment.last_whole()?, segment)));
     match opened {
         Ok((last, segment)) => {
             epoch.next_seq = epoch.next_seq.max(last.map_or(0, |last| last + 1));
             let to_read = epoch.segments.len() == 1 && epoch.first_unacked < epoch.next_seq;
+            epoch.lose_what_was_taken(mark.taken);
             Ok(to_read.then(|| Arc::new(segment)))
         }
         Err(error) if is_transient(&error) => {
@@ -201,6 +204,7 @@ pub(crate) fn bound_epochs(index: &mut Index) -> Vec<Epoch> {
         );
         *index.lost.entry(LossReasonCode::BUFFER_FULL).or_default() += lost;
         let current = index.current();
+        let counted = current.counters.observations();
         current.counters.inherit(&oldest.counters);
         for loss in oldest.losses.to_vec() {
             current.counters.add(loss.reason, "", loss.last + 1 - loss.first);
@@ -208,6 +212,7 @@ pub(crate) fn bound_epochs(index: &mut Index) -> Vec<Epoch> {
         if lost > 0 {
             current.counters.add(LossReasonCode::BUFFER_FULL, "", lost);
         }
+        current.observed += current.counters.observations() - counted;
         dropped.push(oldest);
     }
     dropped

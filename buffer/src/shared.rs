@@ -41,6 +41,20 @@ impl Shared {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The index, with what was observed up to this moment.
+    pub(crate) fn noted(&self) -> MutexGuard<'_, Index> {
+        let mut index = self.index();
+        index.note(self.queue.seen());
+        index
+    }
+
+    /// Counts one that the queue has turned away.
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Index)) {
+        let mut index = self.index();
+        count(&mut index);
+        self.queue.counted();
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -6,8 +6,9 @@
 //! - `clean`: the buffer was closed in order, so that the last epoch may go on;
 //! - `epochs`, oldest first, each with `id` (hex), `first_unacked`, `next_seq` (exact if `sealed` or `clean`, else a lower
 //!   bound), `uncompared` (numbers from here on were given without contact to the aggregator; null if there was none
-//!   such), `sealed` (no event will be added), `losses` (`first`, `last`, `reason`), and `counters` (`reason`, `tracer`,
-//!   `count`, `settled`: up to where the aggregator has it).
+//!   such), `sealed` (no event will be added), `losses` (`first`, `last`, `reason`), `counters` (`reason`, `tracer`,
+//!   `count`, `settled`: up to where the aggregator has it), and `observed` (what came in and was numbered or counted; a
+//!   lower bound as `next_seq` is; null if an earlier version wrote it).
 //!
 //! Ranges and counters are in the file before the segment that they stand for is gone. Acknowledgements get there within
 //! a second or so: after a crash some events are offered again.
@@ -46,6 +47,8 @@ pub(crate) struct EpochState {
     pub(crate) sealed: bool,
     pub(crate) losses: Ranges,
     pub(crate) counters: Vec<SavedCounter>,
+    #[serde(default)]
+    pub(crate) observed: Option<u64>,
 }
 
 /// What stands in the directory.
@@ -128,6 +131,7 @@ mod tests {
             sealed: false,
             losses,
             counters: counters.save(),
+            observed: Some(15),
         };
         State { clean: true, epochs: vec![epoch] }
     }

@@ -14,6 +14,13 @@ pub struct Queue {
     pub uncompared: Option<u64>,
     /// New events get numbers of this epoch.
     pub is_current: bool,
+    /// What came in and is decided: it has a number, or is counted. Counted where it comes in, and cumulative in the
+    /// epoch: `next_seq - 1 + counted`, or something was lost on the way.
+    pub observed: u64,
+    /// Of the counters, those that count observations, in sum.
+    pub counted: u64,
+    /// What came in and is not decided.
+    pub waiting: u64,
 }
 
 /// Numbers of `epoch` below `next_seq` may be transmitted.
@@ -32,6 +39,10 @@ pub struct Stats {
     pub events_unacked: u64,
     /// What the segments may come to while they are read, as the file system counts it, and the quarantine.
     pub bytes_on_disk: u64,
+    /// What was given to `append` and `leave_out`.
+    pub observed: u64,
+    /// Of that, what has neither a number nor a place in a counter yet.
+    pub waiting: u64,
     pub appended: u64,
     pub commits: u64,
     /// Events that were turned away by `append` or by their receipt.

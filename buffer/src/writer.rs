@@ -21,7 +21,7 @@ use crate::{
     Durable, EventPosition, LossReasonCode, Rejected,
     epoch::SegmentEntry,
     error::{self, Error},
-    mark::EndMark,
+    mark::{End, EndMark},
     queue::Entry,
     recover::{bound_epochs, recover, remove_epoch},
     reserve,
@@ -103,7 +103,7 @@ impl Writer {
             return;
         }
         self.close_segment();
-        let mut index = self.shared.index();
+        let mut index = self.shared.noted();
         let lost = index.succeed(&taken);
         let dropped = bound_epochs(&mut index);
         let current = index.current();
@@ -136,6 +136,7 @@ impl Writer {
             }
         };
         let count = batch.len() as u64;
+        self.mark(first, self.shared.noted().taken());
         let written = segment.commit(first, batch.iter().map(|e| &e.event), &mut self.scratch);
         self.scratch.shrink_to(64 * 1024);
         if let Err(error) = written {
@@ -145,16 +146,20 @@ impl Writer {
             return;
         }
         let next_seq = first + count;
-        if let Some((_, mark)) = &self.open
-            && let Err(error) = mark.set(next_seq)
-        {
-            tracing::debug!(%error, "failed to set the end mark");
-        }
+        self.mark(next_seq, self.shared.noted().taken());
         self.backoff = BACKOFF_FIRST;
         let epoch = self.advance(next_seq, &segment, count);
         for (seq, entry) in (first..).zip(batch) {
             // Whoever dropped the receipt does not wait for it.
             let _ = entry.answer.send(Ok(EventPosition { epoch, seq }));
+        }
+    }
+
+    /// Notes in the open segment that the numbers up to `durable` are written, and what has been taken in.
+    fn mark(&self, durable: u64, taken: u64) {
+        let Some((_, mark)) = &self.open else { return };
+        if let Err(error) = mark.set(End { durable, taken }) {
+            tracing::debug!(%error, "failed to set the end mark");
         }
     }
 
@@ -170,6 +175,7 @@ impl Writer {
             entry.bytes = bytes;
         }
         let epoch = current.id;
+        self.shared.queue.decided(count);
         self.shared.durable.send_replace(Durable { epoch, next_seq });
         epoch
     }
@@ -207,6 +213,7 @@ impl Writer {
         let mut index = self.shared.index();
         index.reject(LossReasonCode::DISK_ERROR, batch.len() as u64);
         index.disk_errors += 1;
+        self.shared.queue.decided(batch.len() as u64);
         drop(index);
         self.turn_away(batch);
     }
@@ -219,6 +226,7 @@ impl Writer {
         let declared = index.declare(epoch, first, next_seq - 1, LossReasonCode::DISK_ERROR);
         debug_assert!(declared.is_ok(), "the current epoch is in the index");
         index.current().next_seq = next_seq;
+        self.shared.queue.decided(batch.len() as u64);
         *index.rejected.entry(LossReasonCode::DISK_ERROR).or_default() += batch.len() as u64;
         index.disk_errors += 1;
         drop(index);
@@ -244,6 +252,9 @@ impl Writer {
     }
 
     fn close_segment(&mut self) {
+        // What comes next is not for this segment's mark to tell.
+        let end = self.shared.index().current().next_seq;
+        self.mark(end, end);
         let Some((segment, _)) = self.open.take() else {
             return;
         };

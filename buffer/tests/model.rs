@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bytes::Bytes;
 use galen_buffer::{Buffer, EventPosition, LossReasonCode, Settings};
 use proptest::prelude::*;
-use support::{MIB, append, assert_complete, crash_image, event, eventually, lost, read_all, settings};
+use support::{MIB, RING_FULL, append, assert_complete, crash_image, event, eventually, lost, read_all, settings};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -24,6 +24,7 @@ enum Step {
     CountLoss {
         n: u64,
     },
+    LeaveOut,
     Check,
     Close,
     /// The directory as it is goes on; what the running buffer had in memory is gone.
@@ -36,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..20_usize, 4_000..60_000_usize).prop_map(|(events, len)| Step::Append { events, len }),
         3 => (1..=100_u64).prop_map(|share| Step::Ack { share }),
         1 => (1..5_u64).prop_map(|n| Step::CountLoss { n }),
+        1 => Just(Step::LeaveOut),
         2 => Just(Step::Check),
         1 => Just(Step::Close),
         2 => Just(Step::Crash),
@@ -103,8 +105,12 @@ impl Run {
                 }
             }
             Step::CountLoss { n } => {
-                self.buffer().count_loss(LossReasonCode::QUEUE_FULL, "oom", *n);
+                self.buffer().count_loss(RING_FULL, "oom", *n);
                 self.counted += n;
+            }
+            Step::LeaveOut => {
+                self.buffer().leave_out(LossReasonCode::TOO_LARGE, "oom");
+                self.counted += 1;
             }
             Step::Check => self.check(),
             Step::Close => {
@@ -116,6 +122,7 @@ impl Run {
                 assert_eq!((now.epoch, now.next_seq), (last.epoch, last.next_seq), "a clean end keeps the epoch");
                 assert_eq!(now.first_unacked, last.first_unacked, "a clean end keeps acknowledgements");
                 assert_eq!(self.buffer().counters(now.epoch), counters);
+                assert_eq!(now.observed, last.observed, "a clean end keeps what was observed");
                 self.check();
             }
             Step::Crash => {

@@ -8,7 +8,7 @@ use std::fs;
 
 use bytes::Bytes;
 use galen_buffer::{Buffer, Error, LossCounter, LossReasonCode, Rejected, Settings};
-use support::{MIB, append, assert_complete, disk_usage, event, eventually, read_all, segments, settings};
+use support::{MIB, RING_FULL, append, assert_complete, disk_usage, event, eventually, read_all, segments, settings};
 
 #[test]
 fn events_of_every_size_come_back_and_none_becomes_a_blob() {
@@ -61,7 +61,7 @@ fn an_old_epoch_disappears_once_its_events_and_its_counters_are_settled() {
     let dir = tempfile::tempdir().unwrap();
     let image = tempfile::tempdir().unwrap();
     let buffer = Buffer::open(settings(dir.path())).unwrap();
-    buffer.count_loss(LossReasonCode::QUEUE_FULL, "oom", 3);
+    buffer.count_loss(RING_FULL, "oom", 3);
     let durable = append(&buffer, (0..10).map(|n| event(n, 100)));
     let epoch = durable[0].0.epoch;
     let state = dir.path().join("state");
@@ -70,8 +70,8 @@ fn an_old_epoch_disappears_once_its_events_and_its_counters_are_settled() {
 
     let buffer = Buffer::open(settings(image.path())).unwrap();
     let current = buffer.queues()[1].epoch;
-    buffer.count_loss(LossReasonCode::QUEUE_FULL, "oom", 1);
-    let counter = |count| LossCounter { reason: LossReasonCode::QUEUE_FULL, tracer: "oom".into(), count };
+    buffer.count_loss(RING_FULL, "oom", 1);
+    let counter = |count| LossCounter { reason: RING_FULL, tracer: "oom".into(), count };
     assert_eq!(buffer.counters(epoch), [counter(3)]);
     assert_eq!(buffer.counters(current), [counter(1)]);
     buffer.ack(epoch, 10);
@@ -132,6 +132,7 @@ fn a_full_queue_rejects_at_once_and_counts() {
     assert_eq!(stats.rejected[&LossReasonCode::QUEUE_FULL], rejected);
     assert_eq!(stats.rejected[&LossReasonCode::TOO_LARGE], 1);
     assert_eq!(stats.appended + rejected, 5000);
+    assert_eq!((stats.observed, stats.waiting), (5001, 0));
     let counters = buffer.counters(buffer.queues()[0].epoch);
     assert_eq!(counters.iter().map(|c| c.count).collect::<Vec<_>>(), [rejected, 1]);
     assert_eq!(assert_complete(&buffer).len() as u64, stats.appended);

@@ -48,6 +48,8 @@ pub(crate) enum Question {
     Status(Listing),
     /// List the nodes
     Nodes(Listing),
+    /// Show what became of all that was observed: delivered, lost by reason, still on the nodes, or unaccounted for
+    Ledger(Ledger),
     /// List the tracers on each node: whether they work there, why not, what they caught; or change which run
     Tracers(Tracers),
     /// Have a node read its settings again
@@ -140,6 +142,15 @@ pub(crate) struct Listing {
 pub(crate) enum Output {
     Table,
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ledger {
+    /// Of this node only
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 #[derive(Debug, Args)]

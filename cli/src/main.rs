@@ -73,6 +73,7 @@ async fn ask(aggregator: &str, question: Question) -> Result<(), Error> {
         Question::Flame(flame) => commands::flame::run(connect().await?, flame).await,
         Question::Status(status) => commands::status::run(connect().await?, status).await,
         Question::Nodes(nodes) => commands::nodes::run(connect().await?, nodes).await,
+        Question::Ledger(ledger) => commands::ledger::run(connect().await?, ledger).await,
         Question::Tracers(Tracers { change: None, listing }) => commands::tracers::run(connect().await?, listing).await,
         Question::Tracers(Tracers { change: Some(change), .. }) => {
             commands::control::tracer(control().await?, change).await

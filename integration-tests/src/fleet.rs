@@ -20,6 +20,9 @@ use crate::{
 const START: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(60);
 
+/// An agent whose only tracer is the flood.
+pub const FLOOD_AGENT: &str = "galen-flood-agent";
+
 pub type Query = QueryServiceClient<Channel>;
 
 /// Where an aggregator listens, as it writes it itself.
@@ -92,6 +95,9 @@ impl Agent {
             format!("records.dir=\"{}\"", dir.join("records").display()),
             format!("aggregator.endpoint=\"http://{aggregator}\""),
         ];
+        if binary == FLOOD_AGENT {
+            all.push(format!("tracers.flood.tally=\"{}\"", dir.join("tally").display()));
+        }
         all.extend(settings.iter().map(ToString::to_string));
         let process = start(binary, &all, dir.join("agent.log"))?;
         Ok(Self { process, name: name.to_owned(), dir: dir.to_owned() })

@@ -1,7 +1,13 @@
 //! A tracer that records without pause: the load of the tests. Each event has a number and bytes that follow from it,
 //! so that any event that is found can be checked.
 
-use std::time::Duration;
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use galen_agent::{
     Factory, Tracer, TracerSet,
@@ -9,7 +15,7 @@ use galen_agent::{
     recorder::{Record, RunId},
     tracer::{BoxError, Context, Outcome, RawSettings, Support},
 };
-use galen_proto::v1::{Event, EventKind, Severity, Times};
+use galen_proto::v1::{Event, EventKind, Severity, SuppressionReason, Times};
 use prost::Message;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,11 +56,15 @@ pub struct Raw {
     pub helping: u32,
     /// First number.
     pub first: u64,
+    /// Observations every 10 ms that are left out, as if they had been told a short time ago.
+    pub left_out: u32,
+    /// Directory with a file a process that says how much it has observed; none if empty.
+    pub tally: PathBuf,
 }
 
 impl Default for Raw {
     fn default() -> Self {
-        Self { enabled: true, helping: 10, first: 0 }
+        Self { enabled: true, helping: 10, first: 0, left_out: 0, tally: PathBuf::new() }
     }
 }
 
@@ -86,9 +96,15 @@ impl Tracer for Flood {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut number = self.0.first;
+        let mut tally = Tally::open(&self.0.tally, pid)?;
         loop {
             pace.tick().await;
+            for _ in 0..self.0.left_out {
+                tally.raise()?;
+                context.suppressed(SuppressionReason::Cooldown);
+            }
             for _ in 0..self.0.helping {
+                tally.raise()?;
                 context.record(Record {
                     run,
                     kind: EventKind::Event,
@@ -104,6 +120,41 @@ impl Tracer for Flood {
             }
         }
     }
+}
+
+/// How much a process has observed, counted before it is told: what is in the file survives a kill.
+struct Tally {
+    file: Option<File>,
+    count: u64,
+}
+
+impl Tally {
+    fn open(dir: &Path, pid: u32) -> io::Result<Self> {
+        if dir.as_os_str().is_empty() {
+            return Ok(Self { file: None, count: 0 });
+        }
+        std::fs::create_dir_all(dir)?;
+        let file =
+            File::options().create(true).write(true).read(true).truncate(false).open(dir.join(pid.to_string()))?;
+        let mut before = [0; 8];
+        let known = file.read_exact_at(&mut before, 0).is_ok();
+        Ok(Self { file: Some(file), count: if known { u64::from_le_bytes(before) } else { 0 } })
+    }
+
+    fn raise(&mut self) -> io::Result<()> {
+        self.count += 1;
+        self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(&self.count.to_le_bytes(), 0))
+    }
+}
+
+/// What all processes of an agent have observed, as their files in `dir` say.
+pub fn observed(dir: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for file in std::fs::read_dir(dir)? {
+        let bytes = std::fs::read(file?.path())?;
+        sum += bytes.try_into().map_or(0, u64::from_le_bytes);
+    }
+    Ok(sum)
 }
 
 /// The flood alone.

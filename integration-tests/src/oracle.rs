@@ -7,12 +7,12 @@
 use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use galen_proto::v1::{Event, GetStatusRequest};
+use galen_proto::v1::{Event, GetLedgerRequest, GetStatusRequest, Ledger, LossCounter};
 use serde::Deserialize;
 
 use crate::{
     fleet::{Agent, Aggregator},
-    flood::Data,
+    flood::{self, Data},
     query, wait,
 };
 
@@ -61,10 +61,19 @@ pub async fn drained(aggregator: &Aggregator, agent: &Agent, least: u64) -> Resu
     .with_context(|| format!("{}\n{}", aggregator.process.tail(), agent.process.tail()))
 }
 
-/// Checks the store against the record files; returns how many accepted events there were, and how many stored.
+/// Checks the ledger of an agent at rest, and the store against it and the record files; returns how many accepted events there were, and how many stored.
 pub async fn check(aggregator: &Aggregator, agent: &Agent) -> Result<(usize, usize)> {
-    let accepted = accepted(&agent.dir.join("records"))?;
+    let ledger = balanced(aggregator, agent).await?;
     let mut query = aggregator.query.clone();
+    wait::until("the log to be indexed", DELIVERY, || {
+        let mut query = query.clone();
+        async move {
+            let status = query.get_status(GetStatusRequest {}).await?.into_inner();
+            Ok((status.store_next_offset == status.log_next_offset).then_some(()))
+        }
+    })
+    .await?;
+    let accepted = accepted(&agent.dir.join("records"))?;
     let stored = query::all(&mut query, &format!("tracer:flood AND node:{}", agent.name)).await?;
     let node = query::node(&mut query, &agent.name).await?.context("the node is known")?;
     let lost: u64 = node.lost.iter().map(|loss| loss.count).sum();
@@ -84,7 +93,41 @@ pub async fn check(aggregator: &Aggregator, agent: &Agent) -> Result<(usize, usi
         }
     }
     ensure!(missing <= lost, "{missing} of {} accepted events are missing, {lost} are declared lost", accepted.len());
+    ensure!(ledger.delivered == stored.len() as u64, "{} events are stored: {ledger:?}", stored.len());
+    ensure!(ledger.observed >= accepted.len() as u64, "{} events were accepted: {ledger:?}", accepted.len());
     Ok((accepted.len(), stored.len()))
+}
+
+/// The ledger of a node that is at rest: nothing is on its way, nothing is unaccounted for, and no more was observed than
+/// the tracers did.
+pub async fn balanced(aggregator: &Aggregator, agent: &Agent) -> Result<Ledger> {
+    let ledger = wait::until("the node to be at rest", DELIVERY, || {
+        let mut query = aggregator.query.clone();
+        let request = GetLedgerRequest { node: agent.name.clone() };
+        async move {
+            let node = query.get_ledger(request).await?.into_inner().nodes.pop().context("the node is known")?;
+            let ledger = node.ledger.context("the node has a ledger")?;
+            let rests = node.connected && node.backlog_events == 0 && ledger.buffered == 0;
+            Ok(rests.then_some(ledger))
+        }
+    })
+    .await
+    .with_context(|| format!("{}\n{}", aggregator.process.tail(), agent.process.tail()))?;
+    let sum = |counters: &[LossCounter]| counters.iter().map(|counter| counter.count).sum::<u64>();
+    let quarantined: u64 = ledger.quarantined.iter().map(|one| one.count).sum();
+    let known = ledger.delivered + sum(&ledger.suppressed) + sum(&ledger.dropped) + quarantined;
+    ensure!(ledger.unaccounted == 0 && ledger.observed == known, "the ledger does not balance: {ledger:?}");
+    let observed = flood::observed(&agent.dir.join("tally"))?;
+    ensure!(ledger.observed <= observed, "only {observed} were observed: {ledger:?}");
+    Ok(ledger)
+}
+
+/// As [`balanced`], of a node none of whose processes was killed: all that its tracers observed is in it.
+pub async fn balanced_whole(aggregator: &Aggregator, agent: &Agent) -> Result<Ledger> {
+    let ledger = balanced(aggregator, agent).await?;
+    let observed = flood::observed(&agent.dir.join("tally"))?;
+    ensure!(ledger.observed == observed, "{observed} were observed: {ledger:?}");
+    Ok(ledger)
 }
 
 /// What an event of the flood carries.

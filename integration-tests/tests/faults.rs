@@ -4,14 +4,14 @@ use std::{collections::HashMap, fs, net::SocketAddr, path::Path, process::Comman
 
 use anyhow::{Context, Result, ensure};
 use galen_integration_tests::{
-    fleet::{Agent, Aggregator, nowhere},
+    fleet::{Agent, Aggregator, FLOOD_AGENT, nowhere},
     flood::Data,
     oracle, query, wait,
 };
 use galen_proto::v1::LossReason;
 use galen_scratch::Tmpfs;
 
-const AGENT: &str = "galen-flood-agent";
+const AGENT: &str = FLOOD_AGENT;
 const LIMIT: Duration = Duration::from_secs(60);
 const FLOOD: [&str; 3] = ["tracers.flood.helping=3", "records.max_files=1000", "log.filter=\"warn\""];
 const QUIET: [&str; 2] = ["tracers.flood.enabled=false", "records.max_files=1000"];
@@ -41,6 +41,35 @@ async fn an_agent_that_starts_without_an_aggregator_loses_nothing() -> Result<()
     oracle::drained(&aggregator, &agent, accepted).await?;
     let (accepted, stored) = oracle::check(&aggregator, &agent).await?;
     assert!(stored >= accepted && accepted >= 500, "{accepted} accepted, {stored} stored");
+    let ledger = oracle::balanced_whole(&aggregator, &agent).await?;
+    assert_eq!((ledger.observed, &ledger.dropped), (ledger.delivered, &Vec::new()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_buffer_over_its_cap_drops_what_the_ledger_names() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let address = nowhere()?;
+    let agent_dir = dir.path().join("agent");
+    fs::create_dir_all(&agent_dir)?;
+    let small = [&FLOOD[..], &["buffer.max_bytes=\"16MiB\"", "buffer.segment_bytes=\"2MiB\""]].concat();
+    let full = [&small[..], &["tracers.flood.helping=50", "tracers.flood.left_out=5"]].concat();
+    let mut agent = Agent::start(AGENT, "capped", &agent_dir, address, &full)?;
+    wait::until("the cap to be reached", LIMIT, || {
+        std::future::ready(Ok(agent.process.log().contains("its oldest segment is dropped").then_some(())))
+    })
+    .await
+    .with_context(|| agent.process.tail())?;
+    ensure!(agent.process.terminate(LIMIT).await?.success(), "{}", agent.process.tail());
+
+    let aggregator = Aggregator::start_at(dir.path(), address).await?;
+    let quiet = [&small[..], &QUIET[..1]].concat();
+    let agent = Agent::start(AGENT, "capped", &agent_dir, address, &quiet)?;
+    oracle::check(&aggregator, &agent).await?;
+    let ledger = oracle::balanced_whole(&aggregator, &agent).await?;
+    let dropped = |reason| ledger.dropped.iter().any(|lost| lost.reason() == reason && lost.count > 0);
+    assert!(dropped(LossReason::BufferFull), "{ledger:?}");
+    assert!(ledger.suppressed.iter().any(|left_out| left_out.reason() == LossReason::Cooldown), "{ledger:?}");
     Ok(())
 }
 
@@ -51,7 +80,7 @@ async fn an_aggregator_that_was_wiped_takes_what_comes_next() -> Result<()> {
     fs::create_dir_all(&agent_dir)?;
     fs::create_dir_all(&aggregator_dir)?;
     let mut aggregator = Aggregator::start(&aggregator_dir, &[]).await?;
-    let agent = Agent::start(AGENT, "steady", &agent_dir, aggregator.addresses.grpc, &FLOOD)?;
+    let mut agent = Agent::start(AGENT, "steady", &agent_dir, aggregator.addresses.grpc, &FLOOD)?;
     accepts(&agent, 200).await?;
     aggregator.process.kill()?;
     fs::remove_dir_all(aggregator_dir.join("data"))?;
@@ -69,7 +98,13 @@ async fn an_aggregator_that_was_wiped_takes_what_comes_next() -> Result<()> {
         }
     })
     .await
-    .with_context(|| format!("{}\n{}", aggregator.process.tail(), agent.process.tail()))
+    .with_context(|| format!("{}\n{}", aggregator.process.tail(), agent.process.tail()))?;
+
+    ensure!(agent.process.terminate(LIMIT).await?.success(), "{}", agent.process.tail());
+    let agent = Agent::start(AGENT, "steady", &agent_dir, aggregator.addresses.grpc, &QUIET)?;
+    let ledger = oracle::balanced_whole(&aggregator, &agent).await?;
+    assert!(ledger.dropped.iter().all(|lost| lost.reason() == LossReason::LogLost), "{ledger:?}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -156,6 +191,9 @@ async fn restore_a_copy(late: bool) -> Result<()> {
     assert!(missing.len() as u64 <= lost, "{} of {lost} that are declared lost", missing.len());
     assert!(!late || lost > 200, "{lost}");
     assert!(after.len() as u64 > lost, "the agent goes on");
+    let ledger = oracle::balanced_whole(&aggregator, &agent).await?;
+    let taken = ledger.dropped.iter().find(|dropped| dropped.reason() == LossReason::NumberTaken);
+    assert_eq!(taken.map_or(0, |taken| taken.count), lost);
     assert_eq!(agent.process.log().matches("begins a new epoch").count(), 1);
     Ok(())
 }

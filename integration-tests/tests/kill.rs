@@ -4,12 +4,12 @@ use std::{fs, time::Duration};
 
 use anyhow::Result;
 use galen_integration_tests::{
-    fleet::{Agent, Aggregator},
+    fleet::{Agent, Aggregator, FLOOD_AGENT},
     oracle,
 };
 use tokio::time::sleep;
 
-const AGENT: &str = "galen-flood-agent";
+const AGENT: &str = FLOOD_AGENT;
 /// Rounds of `make test`; `make soak` sets more by the environment.
 const ROUNDS: usize = 20;
 /// Longest life of a program before it is killed.
@@ -29,8 +29,13 @@ async fn what_was_accepted_is_stored_once_whatever_is_killed() -> Result<()> {
     let mut aggregator = Aggregator::start(&aggregator_dir, &[]).await?;
     let address = aggregator.addresses.grpc;
     // Small segments, so that rolling is among what gets killed.
-    let flood =
-        ["tracers.flood.helping=3", "buffer.segment_bytes=\"2MiB\"", "records.max_files=1000", "log.filter=\"warn\""];
+    let flood = [
+        "tracers.flood.helping=3",
+        "tracers.flood.left_out=1",
+        "buffer.segment_bytes=\"2MiB\"",
+        "records.max_files=1000",
+        "log.filter=\"warn\"",
+    ];
     let quiet = ["tracers.flood.enabled=false", "records.max_files=1000"];
     let mut agent = Agent::start(AGENT, "victim", &agent_dir, address, &flood)?;
     for _ in 0..rounds {
@@ -55,5 +60,6 @@ async fn what_was_accepted_is_stored_once_whatever_is_killed() -> Result<()> {
     assert_eq!(accepted, accepted_then);
     assert!(accepted > rounds, "only {accepted} events were accepted: there was no load");
     println!("{rounds} rounds, {accepted} events accepted, {stored} stored");
+    println!("{:?}", oracle::balanced(&aggregator, &agent).await?);
     Ok(())
 }

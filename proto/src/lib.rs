@@ -23,7 +23,9 @@ pub mod pprof {
 
 pub mod cloudevent;
 mod id;
+mod ledger;
 pub use id::ParseEventIdError;
+pub use ledger::Term;
 
 /// The version of the stream's protocol that this crate describes.
 pub const PROTOCOL: u32 = 1;

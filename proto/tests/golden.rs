@@ -27,13 +27,14 @@ macro_rules! types {
 fn types() -> BTreeMap<&'static str, Reencode> {
     types! {
         "galen.v1" v1 {
-            Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container ControlResponse
-            Desired Event EventId FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest GetProfileRequest
-            GetProfileResponse GetStatusRequest GetStatusResponse Goodbye Heartbeat Hello Host Label ListNodesRequest
-            ListNodesResponse LogRecord Loss LossCounter Measure Node Position Progress Queue QueueState Range
-            RecordNow RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse
-            SetTracer SetTracerRequest Setting Suppression Times TracerStatus TriggerTracer TriggerTracerRequest
-            ValueCount Watermarks Welcome
+            Account Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container
+            ControlResponse Desired Event EventId FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest
+            GetLedgerRequest GetLedgerResponse GetProfileRequest GetProfileResponse GetStatusRequest GetStatusResponse
+            Goodbye Heartbeat Hello Host Label Ledger ListNodesRequest ListNodesResponse LogRecord Loss LossCounter
+            Measure Node NodeLedger Position Progress Quarantined Queue QueueState Range RecordNow RecordNowRequest
+            ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse SetTracer
+            SetTracerRequest Setting Suppression Times TracerStatus TriggerTracer TriggerTracerRequest ValueCount
+            Watermarks Welcome
         }
         "perftools.profiles" pprof { Function Label Line Location Mapping Profile Sample ValueType }
     }

@@ -107,6 +107,16 @@ fn families(sources: &Sources) -> Vec<Family> {
         ),
         one("galen_agent_buffer_size_bytes", "Bytes of the buffer on disk.", buffer.bytes_on_disk),
         one("galen_agent_buffer_segments", "Segments of the buffer.", buffer.segments as u64),
+        one(
+            "galen_agent_buffer_observed_events_total",
+            "Observations that came in, those among them that were left out on purpose.",
+            buffer.observed,
+        ),
+        one(
+            "galen_agent_buffer_waiting_events",
+            "Observations that have neither a number nor a place in a counter yet.",
+            buffer.waiting,
+        ),
         one("galen_agent_buffer_appended_events_total", "Events that became durable.", buffer.appended),
         one("galen_agent_buffer_commits_total", "Commits, each of all events that waited.", buffer.commits),
         by_reason(

@@ -137,8 +137,11 @@ impl Recorder {
     }
 
     pub fn record<D: Serialize>(&self, tracer: &str, record: Record<D>) -> Result<(), Error> {
-        let data = serde_json::to_vec(&record.data).map_err(Error::Data)?;
         let shared = &self.shared;
+        let data = serde_json::to_vec(&record.data).map_err(|error| {
+            self.leave_out(LossReason::BadData, tracer);
+            Error::Data(error)
+        })?;
         let event = v1::Event {
             id: None,
             tracer: tracer.into(),
@@ -170,6 +173,12 @@ impl Recorder {
         Ok(())
     }
 
+    /// Takes note of an observation that is not told: it counts as observed, and under `reason`.
+    pub fn leave_out(&self, reason: LossReason, tracer: &str) {
+        self.shared.buffer.leave_out(LossReasonCode(reason.into()), tracer);
+    }
+
+    /// Counts what was no observation yet: samples, kernel records, captures.
     pub fn count_loss(&self, reason: LossReason, tracer: &str, count: u64) {
         self.shared.buffer.count_loss(LossReasonCode(reason.into()), tracer, count);
     }
@@ -181,6 +190,22 @@ impl Recorder {
             lines_dropped: counters.lines_dropped.load(Ordering::Relaxed),
             lines_skipped: counters.lines_skipped.load(Ordering::Relaxed),
             failures: counters.failures.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use galen_proto::Term;
+
+    use super::*;
+
+    #[test]
+    fn the_buffer_and_the_contract_agree_on_what_is_an_observation() {
+        let known = (0..100).filter_map(|number| LossReason::try_from(number).ok());
+        for reason in known {
+            let counts = LossReasonCode(reason.into()).counts_observations();
+            assert_eq!(counts, reason.term() != Term::Unseen, "{reason:?}");
         }
     }
 }

@@ -95,12 +95,16 @@ impl Context {
         self.status.evaluated(value, threshold);
     }
 
-    /// Tells that a rule was met and not told, or told with less evidence than it has otherwise.
+    /// Tells that a rule was met and not told, or told with less evidence than it has otherwise. What is not told at all
+    /// was an observation all the same.
     pub fn suppressed(&self, reason: SuppressionReason) {
         self.status.suppressed(reason);
+        if reason == SuppressionReason::Cooldown {
+            self.recorder.leave_out(LossReason::Cooldown, self.status.name());
+        }
     }
 
-    /// Tells that observations were lost before they became events.
+    /// Tells that samples, kernel records or captures were lost before anything was observed in them.
     pub fn count_loss(&self, reason: LossReason, count: u64) {
         if count > 0 {
             self.recorder.count_loss(reason, self.status.name(), count);

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     fn queue(epoch: u64, first_unacked: u64, next_seq: u64) -> Queue {
-        Queue { epoch, first_unacked, next_seq }
+        Queue { epoch, first_unacked, next_seq, account: None }
     }
 
     fn progress(epoch: u64, upto: u64, settled: &[(u64, u64)]) -> Progress {

@@ -14,8 +14,8 @@ use galen_buffer::Buffer;
 use galen_proto::{
     PROTOCOL,
     v1::{
-        Ack, AgentMessage, AggregatorMessage, Batch, CommandResult, Heartbeat, Hello, Loss, LossCounter, Queue, Range,
-        Welcome, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
+        Account, Ack, AgentMessage, AggregatorMessage, Batch, CommandResult, Heartbeat, Hello, Loss, LossCounter,
+        Queue, Range, Welcome, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
     },
 };
 use tokio::{
@@ -99,10 +99,7 @@ pub(super) async fn open<'a>(
     budget: &'a Budget,
 ) -> Result<(Session<'a>, Streaming<AggregatorMessage>), Error> {
     let held = buffer.queues();
-    let queues: Vec<Queue> = held
-        .iter()
-        .map(|queue| Queue { epoch: queue.epoch, first_unacked: queue.first_unacked, next_seq: queue.next_seq })
-        .collect();
+    let queues: Vec<Queue> = held.iter().map(to_wire).collect();
     let hello = Hello {
         protocol: PROTOCOL,
         node: node.name.clone(),
@@ -269,6 +266,7 @@ impl Session<'_> {
             settings_error: self.node.control.standing().error,
             measures: figures.measures,
             measures_left_out: figures.left_out,
+            queues: self.buffer.queues().iter().map(to_wire).collect(),
         };
         send(&self.outbound, agent_message::Message::Heartbeat(heartbeat)).await
     }
@@ -295,13 +293,15 @@ impl Session<'_> {
         if first > from {
             self.report_losses().await?;
         }
+        let (queue, counters) = self.buffer.account(epoch).ok_or(galen_buffer::Error::UnknownEpoch(epoch))?;
         Ok(Some(Batch {
             epoch,
             first_seq: first,
             events: events.into_iter().map(|(_, event)| event).collect(),
             lost: Vec::new(),
-            next_seq: self.next_seq(epoch),
-            counters: self.new_counters(epoch),
+            next_seq: queue.next_seq,
+            counters: self.news(epoch, counters),
+            account: to_wire(&queue).account,
         }))
     }
 
@@ -312,10 +312,10 @@ impl Session<'_> {
         if queues.last().is_some_and(|newest| newest.epoch != self.plan.newest_epoch()) {
             return Err(Error::NewQueue);
         }
-        for queue in queues {
-            let reported = self.reported.entry(queue.epoch).or_default();
+        for epoch in queues.into_iter().map(|queue| queue.epoch) {
+            let reported = self.reported.entry(epoch).or_default();
             let mut lost = Vec::new();
-            for loss in self.buffer.losses(queue.epoch) {
+            for loss in self.buffer.losses(epoch) {
                 let range = Range { first: loss.first, last: loss.last };
                 if !reported.contains(&range) {
                     warn!(first = loss.first, last = loss.last, reason = ?loss.reason, "the buffer has lost events");
@@ -323,17 +323,20 @@ impl Session<'_> {
                     lost.push(Loss { range: Some(range), reason: loss.reason.0 });
                 }
             }
-            let counters = self.new_counters(queue.epoch);
+            // It may be gone by now, because all of it is settled.
+            let Some((queue, counters)) = self.buffer.account(epoch) else { continue };
+            let counters = self.news(epoch, counters);
             if lost.is_empty() && counters.is_empty() {
                 continue;
             }
             let batch = Batch {
-                epoch: queue.epoch,
+                epoch,
                 first_seq: 0,
                 events: Vec::new(),
                 lost,
                 next_seq: queue.next_seq,
                 counters,
+                account: to_wire(&queue).account,
             };
             self.count(&batch);
             send(&self.outbound, agent_message::Message::Batch(batch)).await?;
@@ -352,11 +355,9 @@ impl Session<'_> {
         }
     }
 
-    /// The counters of a queue that changed since they were last sent.
-    fn new_counters(&mut self, epoch: u64) -> Vec<LossCounter> {
-        let now: Vec<_> = self
-            .buffer
-            .counters(epoch)
+    /// Of the counters of a queue, those that changed since they were last sent.
+    fn news(&mut self, epoch: u64, counters: Vec<galen_buffer::LossCounter>) -> Vec<LossCounter> {
+        let now: Vec<_> = counters
             .into_iter()
             .map(|counter| LossCounter { reason: counter.reason.0, tracer: counter.tracer, count: counter.count })
             .collect();
@@ -365,10 +366,11 @@ impl Session<'_> {
         *before = now;
         changed
     }
+}
 
-    fn next_seq(&self, epoch: u64) -> u64 {
-        self.buffer.queues().iter().find(|queue| queue.epoch == epoch).map_or(0, |queue| queue.next_seq)
-    }
+fn to_wire(queue: &galen_buffer::Queue) -> Queue {
+    let galen_buffer::Queue { epoch, first_unacked, next_seq, observed, counted, waiting, .. } = *queue;
+    Queue { epoch, first_unacked, next_seq, account: Some(Account { observed, counted, waiting }) }
 }
 
 /// The wire's counter as the buffer knows it.

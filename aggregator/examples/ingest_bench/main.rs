@@ -213,7 +213,7 @@ async fn agent(
     let hello = Hello {
         protocol: galen_proto::PROTOCOL,
         node,
-        queues: vec![Queue { epoch: EPOCH, first_unacked: 1, next_seq: 1 }],
+        queues: vec![Queue { epoch: EPOCH, first_unacked: 1, next_seq: 1, account: None }],
         ..Hello::default()
     };
     send(agent_message::Message::Hello(hello)).await?;

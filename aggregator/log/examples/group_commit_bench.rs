@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let dir = dir.join(format!("group-{group}"));
         let settings = Settings { retention_bytes: 256 << 20, ..Settings::new(&dir) };
         let (_log, mut writer, mut watermarks) = EmbeddedLog::open(settings)?;
-        watermarks.announce("web-1", &[Queue { epoch: 1, first_unacked: 1, next_seq: u64::MAX }], 1);
+        watermarks.announce("web-1", &[Queue { epoch: 1, first_unacked: 1, next_seq: u64::MAX, account: None }], 1);
         let (began, mut seq) = (Instant::now(), 0);
         while began.elapsed() < MEASURED {
             let mut records = Vec::new();

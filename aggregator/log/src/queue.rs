@@ -1,11 +1,16 @@
 //! What the log knows of one queue, and sums of losses.
 
-use galen_proto::v1::{LossCounter, LossReason, Progress, QueueState as Stored};
+use galen_proto::{
+    Term,
+    v1::{Account, LogRecord, LossCounter, LossReason, Progress, QueueState as Stored},
+};
 
 use crate::{quarantine::Quarantine, settled::Settled};
 
 /// Distinct losses (reason and tracer) that are told apart; the rest is summed without its tracer.
 const MAX_COUNTERS: usize = 128;
+/// Holds the totals of the queues of a node that were dropped: no queue has this epoch.
+pub(crate) const RETIRED: u64 = 0;
 
 /// One instance of a node's buffer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +24,60 @@ pub(crate) struct QueueState {
     pub(crate) quarantined: Quarantine,
     pub(crate) events: u64,
     pub(crate) touched_unix_nanos: i64,
+    pub(crate) told: Option<Told>,
+}
+
+/// What a node told of one of its queues at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The number after the newest.
+    pub next_seq: u64,
+    /// Observations that the queue's counters have.
+    pub counted: u64,
+    /// What was observed beyond these two. None, unless the node has lost something without knowing.
+    pub gap: i64,
+}
+
+/// What became of the observations of one queue, as far as the log knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// Zero for all queues together that were dropped.
+    pub epoch: u64,
+    pub events: u64,
+    /// Numbers that are settled: logged, or declared lost.
+    pub settled: u64,
+    /// By reason, numbered or not.
+    pub lost: Vec<LossCounter>,
+    /// Observations that the log knows of and that never had a number.
+    pub counted: u64,
+    /// `None`: the agent does not tell.
+    pub told: Option<Told>,
+}
+
+impl Told {
+    pub fn new(next_seq: u64, account: Account) -> Self {
+        let mut told = Self { next_seq, counted: account.counted, gap: 0 };
+        let gap = i128::from(account.observed) - i128::from(told.known());
+        told.gap = i64::try_from(gap).unwrap_or(if gap < 0 { i64::MIN } else { i64::MAX });
+        told
+    }
+
+    /// With what was told at another moment. The agent may have forgotten what it told before.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            next_seq: self.next_seq.max(other.next_seq),
+            counted: self.counted.max(other.counted),
+            gap: if other.known() >= self.known() { other.gap } else { self.gap },
+        }
+    }
+
+    pub fn observed(self) -> u64 {
+        self.known().saturating_add_signed(self.gap)
+    }
+
+    fn known(self) -> u64 {
+        (self.next_seq.max(1) - 1).saturating_add(self.counted)
+    }
 }
 
 impl QueueState {
@@ -45,13 +104,40 @@ impl QueueState {
         }
     }
 
-    /// Takes over the totals of a queue that is dropped.
+    /// Its node told of it with a record.
+    pub(crate) fn hear(&mut self, record: &LogRecord) {
+        if let Some(account) = record.account {
+            let now = Told::new(record.next_seq, account);
+            self.told = Some(self.told.map_or(now, |before| before.and(now)));
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        let mut lost = Vec::new();
+        for counter in self.lost.iter().chain(&self.counters) {
+            add(&mut lost, counter.reason, "", counter.count);
+        }
+        let (settled, counted) = match self.epoch {
+            RETIRED => (0, self.events.saturating_add(observations(&lost))),
+            _ => (self.settled.count(), observations(&self.counters)),
+        };
+        Tally { epoch: self.epoch, events: self.events, settled, lost, counted, told: self.told }
+    }
+
+    /// Takes over the totals of a queue that is dropped, and with it what its node had not delivered of it.
     pub(crate) fn absorb(&mut self, other: &Self) {
+        let tally = other.tally();
         self.events += other.events;
         self.touched_unix_nanos = self.touched_unix_nanos.max(other.touched_unix_nanos);
         for lost in other.lost.iter().chain(&other.counters) {
             add(&mut self.lost, lost.reason, &lost.tracer, lost.count);
         }
+        let held = tally.held(other.told);
+        if held > 0 {
+            add(&mut self.lost, LossReason::NodeLost.into(), "", held);
+        }
+        let gap = self.told.map_or(0, |told| told.gap).saturating_add(tally.unaccounted(other.told));
+        self.told = Some(Told { next_seq: 0, counted: self.events.saturating_add(observations(&self.lost)), gap });
     }
 
     /// An event that was put aside has come after all: it is no loss any more.
@@ -78,6 +164,9 @@ impl QueueState {
         }
         self.events = self.events.max(other.events);
         self.touched_unix_nanos = self.touched_unix_nanos.max(other.touched_unix_nanos);
+        if let Some(told) = other.told {
+            self.told = Some(self.told.map_or(told, |known| known.and(told)));
+        }
     }
 
     pub(crate) fn to_proto(&self, node: &str) -> Stored {
@@ -89,6 +178,8 @@ impl QueueState {
             events: self.events,
             lost: self.lost.clone(),
             quarantined: self.quarantined.to_proto(),
+            next_seq: self.told.map_or(0, |told| told.next_seq),
+            account: self.told.map(|told| Account { observed: told.observed(), counted: told.counted, waiting: 0 }),
         }
     }
 
@@ -102,12 +193,34 @@ impl QueueState {
             quarantined: Quarantine::from_proto(&stored.quarantined),
             events: stored.events,
             touched_unix_nanos: stored.touched_unix_nanos,
+            told: stored.account.map(|account| Told::new(stored.next_seq, account)),
         }
     }
 
     fn place(&self, counter: &LossCounter) -> Option<usize> {
         self.counters.iter().position(|known| known.reason == counter.reason && known.tracer == counter.tracer)
     }
+}
+
+impl Tally {
+    /// Observations that the node has told of and the log does not have yet, by `told`.
+    pub fn held(&self, told: Option<Told>) -> u64 {
+        let Some(told) = told else { return 0 };
+        let numbers = (told.next_seq.max(1) - 1).saturating_sub(self.settled);
+        numbers.saturating_add(told.counted.saturating_sub(self.counted))
+    }
+
+    /// Observations that neither the log nor the node has, by `told`; below zero if there is more than was observed.
+    pub fn unaccounted(&self, told: Option<Told>) -> i64 {
+        let known = i128::from(self.settled) + i128::from(self.counted);
+        let missing = known - i128::from(self.events) - i128::from(observations(&self.lost));
+        i64::try_from(missing).unwrap_or(i64::MAX).saturating_add(told.map_or(0, |told| told.gap))
+    }
+}
+
+fn observations(counters: &[LossCounter]) -> u64 {
+    let counted = counters.iter().filter(|counter| Term::of(counter.reason) != Term::Unseen);
+    counted.fold(0, |sum, counter| sum.saturating_add(counter.count))
 }
 
 /// Adds `count` to the sum of its reason and tracer.

@@ -23,6 +23,11 @@ impl Settled {
         self.above.last().map_or(self.upto, |&(_, last)| last)
     }
 
+    /// How many numbers are settled.
+    pub fn count(&self) -> u64 {
+        self.upto + self.above.iter().map(|(first, last)| last - first + 1).sum::<u64>()
+    }
+
     /// Ranges above the watermark.
     pub fn gaps(&self) -> usize {
         self.above.len()

@@ -50,7 +50,7 @@ impl Watermarks {
     /// Takes what is new of a record of another log, and where that log goes on: the state is advanced for it. Unlike a
     /// batch it is never refused, because it is in a log already.
     pub fn fresh(&mut self, copied: LogRecord) -> Vec<LogRecord> {
-        let LogRecord { node, epoch, first_seq, events, lost, counters, received_unix_nanos, position } = copied;
+        let LogRecord { node, epoch, first_seq, events, lost, counters, received_unix_nanos, position, .. } = copied;
         let queue = self.queue_mut(&node, epoch, received_unix_nanos);
         let mut settled = queue.settled.clone();
         let mut fresh = Vec::new();
@@ -81,6 +81,8 @@ impl Watermarks {
         if let Some(last) = records.last_mut() {
             last.lost = news;
             last.counters = counters;
+            last.next_seq = copied.next_seq;
+            last.account = copied.account;
             // With the last of them, so that none is passed over should only some become durable.
             last.position = position;
         }

@@ -12,14 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use galen_proto::v1::{Batch, LogRecord, Loss, LossCounter, LossReason, Position, Progress, Queue, Range};
 
-use crate::queue::{QueueState, add};
+use crate::queue::{QueueState, RETIRED, Tally, add};
 
 /// Ranges above the watermark of a queue, at most.
 pub const MAX_GAPS: usize = 16;
 /// Queues that an agent no longer has and the log still knows, for each node.
 pub(crate) const OLD_QUEUES: usize = 4;
-/// Holds the totals of the queues that were dropped.
-const RETIRED: u64 = 0;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +169,8 @@ impl Watermarks {
         if let Some(first) = records.first_mut() {
             first.lost = lost;
             first.counters = counters;
+            first.next_seq = batch.next_seq;
+            first.account = batch.account;
         }
         for record in &records {
             self.apply(record);
@@ -202,6 +202,7 @@ impl Watermarks {
             queue.settled.insert(range.first, range.last);
         }
         queue.raise(&record.counters);
+        queue.hear(record);
         if let Some(position) = record.position {
             self.advance(position);
         }
@@ -215,6 +216,11 @@ impl Watermarks {
     /// The figures of one node.
     pub fn totals_of(&self, node: &str) -> Totals {
         self.nodes.get(node).map(|queues| totals(queues)).unwrap_or_default()
+    }
+
+    /// What became of a node's observations, queue by queue.
+    pub fn tallies(&self, node: &str) -> Vec<Tally> {
+        self.nodes.get(node).map(|queues| queues.iter().map(QueueState::tally).collect()).unwrap_or_default()
     }
 
     /// As it is stored.

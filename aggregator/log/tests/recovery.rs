@@ -93,7 +93,7 @@ async fn a_byte_flipped_anywhere_costs_one_frame_and_is_reported() {
         fs::write(dir.path().join(path.file_name().unwrap()), &bytes).unwrap();
         let (log, mut writer, mut watermarks) = EmbeddedLog::open(one_segment(dir.path())).unwrap();
         // New records go on behind what was damaged, so that readers can say what is missing.
-        let queue = galen_proto::v1::Queue { epoch: 8, first_unacked: 1, next_seq: 100 };
+        let queue = galen_proto::v1::Queue { epoch: 8, first_unacked: 1, next_seq: 100, account: None };
         watermarks.announce("other", &[queue], 1);
         let batch = galen_proto::v1::Batch {
             epoch: 8,

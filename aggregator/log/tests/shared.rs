@@ -133,7 +133,7 @@ proptest! {
 #[test]
 fn what_an_agent_was_acknowledged_by_another_replica_is_no_loss() {
     let mut watermarks = Watermarks::default();
-    let queue = Queue { epoch: 7, first_unacked: 101, next_seq: 120 };
+    let queue = Queue { epoch: 7, first_unacked: 101, next_seq: 120, account: None };
     watermarks.believe(NODE, &[queue], 1);
     assert_eq!(watermarks.progress(NODE, 7).unwrap().upto, 100);
     assert_eq!((watermarks.totals_of(NODE).events, watermarks.totals_of(NODE).lost), (100, vec![]));

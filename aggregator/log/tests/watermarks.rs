@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use galen_log::{Limits, MAX_GAPS, Refused, Watermarks};
-use galen_proto::v1::{Batch, LogRecord, Loss, LossCounter, LossReason, Queue, Range};
+use galen_proto::v1::{Account, Batch, LogRecord, Loss, LossCounter, LossReason, Queue, Range};
 use proptest::prelude::*;
 
 const NODE: &str = "web-1";
@@ -60,11 +60,12 @@ fn batch(epoch: u64, first: u64, events: u64, lost: &[(u64, u64)], counter: u64)
             .collect(),
         next_seq: 1000,
         counters: vec![LossCounter { reason: LossReason::RingFull as i32, tracer: "oom".into(), count: counter }],
+        account: Some(Account { observed: 999, counted: 0, waiting: 0 }),
     }
 }
 
 fn announced() -> Vec<Queue> {
-    (1..3).map(|epoch| Queue { epoch, first_unacked: 1, next_seq: 1000 }).collect()
+    (1..3).map(|epoch| Queue { epoch, first_unacked: 1, next_seq: 1000, account: None }).collect()
 }
 
 #[derive(Debug, Clone, Default)]
@@ -117,6 +118,10 @@ impl Model {
                     || progress.settled.iter().any(|range| (range.first..=range.last).contains(&seq));
                 assert_eq!(settled, self.is_settled(epoch, seq), "epoch {epoch}, event {seq}, {progress:?}");
             }
+        }
+        for tally in watermarks.tallies(NODE) {
+            let held = if tally.told.is_some() { 999 - tally.settled } else { 0 };
+            assert_eq!((tally.unaccounted(tally.told), tally.held(tally.told)), (0, held), "{tally:?}");
         }
         let totals = watermarks.totals_of(NODE);
         assert_eq!(totals.events as usize, self.delivered.values().map(BTreeSet::len).sum::<usize>());
@@ -203,7 +208,7 @@ fn a_batch_that_is_new_as_a_whole_is_one_record() {
 #[test]
 fn what_an_aggregator_acknowledged_and_this_log_does_not_hold_is_declared_lost_once() {
     let mut watermarks = Watermarks::default();
-    let queue = Queue { epoch: 7, first_unacked: 101, next_seq: 120 };
+    let queue = Queue { epoch: 7, first_unacked: 101, next_seq: 120, account: None };
     let records = watermarks.announce(NODE, &[queue], 1);
     let lost = &records[0].lost;
     assert_eq!(lost[0].range, Some(Range { first: 1, last: 100 }));
@@ -218,8 +223,8 @@ fn an_older_queue_may_have_forgotten_what_the_log_has() {
     let mut watermarks = Watermarks::default();
     watermarks.announce(NODE, &announced(), 1);
     watermarks.admit(NODE, batch(1, 1, 100, &[], 0), 1).unwrap();
-    let back = Queue { epoch: 1, first_unacked: 1, next_seq: 96 };
-    let newest = Queue { epoch: 2, first_unacked: 1, next_seq: 1 };
+    let back = Queue { epoch: 1, first_unacked: 1, next_seq: 96, account: None };
+    let newest = Queue { epoch: 2, first_unacked: 1, next_seq: 1, account: None };
     assert_eq!(watermarks.announce(NODE, &[back, newest], 2), Vec::new());
     assert_eq!(watermarks.progress(NODE, 1).unwrap().upto, 100);
 }
@@ -228,9 +233,12 @@ fn an_older_queue_may_have_forgotten_what_the_log_has() {
 fn queues_that_the_agent_no_longer_has_are_dropped_but_the_newest_and_their_totals_stay() {
     let mut watermarks = Watermarks::default();
     for epoch in 1..=20 {
-        let queue = Queue { epoch, first_unacked: 1, next_seq: 1000 };
+        let queue = Queue { epoch, first_unacked: 1, next_seq: 1000, account: None };
         watermarks.announce(NODE, &[queue], epoch as i64);
-        watermarks.admit(NODE, batch(epoch, 1, 10, &[(11, 1)], 3), epoch as i64).unwrap();
+        // The node has lost an observation of the first without knowing.
+        let account = Some(Account { observed: if epoch == 1 { 20 } else { 19 }, counted: 0, waiting: 0 });
+        let batch = Batch { next_seq: 20, account, ..batch(epoch, 1, 10, &[(11, 1)], 3) };
+        watermarks.admit(NODE, batch, epoch as i64).unwrap();
     }
     let known = (1..=20).filter(|&epoch| watermarks.progress(NODE, epoch).is_some()).collect::<Vec<_>>();
     assert_eq!(known, [16, 17, 18, 19, 20]);
@@ -238,14 +246,21 @@ fn queues_that_the_agent_no_longer_has_are_dropped_but_the_newest_and_their_tota
     assert_eq!(totals.events, 200);
     let mut lost: Vec<_> = totals.lost.iter().map(|lost| (lost.reason, lost.count)).collect();
     lost.sort_unstable();
-    assert_eq!(lost, [(LossReason::BufferFull as i32, 40), (LossReason::RingFull as i32, 60)]);
+    let undelivered = 15 * 7;
+    let expected = [(LossReason::BufferFull, 40), (LossReason::RingFull, 60), (LossReason::NodeLost, undelivered)];
+    assert_eq!(lost, expected.map(|(reason, count)| (reason as i32, count)));
+    for watermarks in [Watermarks::restore(watermarks.snapshot(), Limits::default()), watermarks] {
+        let tallies = watermarks.tallies(NODE);
+        assert_eq!(tallies.iter().map(|tally| tally.unaccounted(tally.told)).sum::<i64>(), 1);
+        assert_eq!(tallies.iter().map(|tally| tally.held(tally.told)).sum::<u64>(), 5 * 7);
+    }
 }
 
 #[test]
 fn beyond_the_cap_the_node_silent_longest_is_forgotten_and_counted() {
     let mut watermarks = Watermarks::new(Limits { nodes: 32 });
     for node in 0..40 {
-        let queue = Queue { epoch: 1, first_unacked: 1, next_seq: 10 };
+        let queue = Queue { epoch: 1, first_unacked: 1, next_seq: 10, account: None };
         watermarks.announce(&format!("node-{node}"), &[queue], node);
     }
     assert!(watermarks.len() <= 32);

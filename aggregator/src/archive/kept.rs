@@ -62,7 +62,8 @@ fn start_indexer(parts: &Parts, store: Store) -> Result<Embedded, Error> {
         indexer::families(&sampled.stats(), lag)
     })?;
     if parts.settings.index {
-        indexer::start(&parts.supervisor, Arc::clone(&parts.log), store.clone(), metrics);
+        let (log, nodes) = (Arc::clone(&parts.log), Arc::clone(&parts.nodes));
+        indexer::start(&parts.supervisor, log, store.clone(), nodes, metrics);
     }
     Ok(Embedded::new(store, Arc::clone(&parts.log), position))
 }

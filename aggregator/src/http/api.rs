@@ -5,6 +5,7 @@ use axum::{Json, extract::State};
 use super::{
     Context,
     error::{Body, Failure},
+    ledger::Ledgers,
     params::{self, Id, Params},
     view::{EventView, Events, NodeView, StatusView},
 };
@@ -46,6 +47,23 @@ pub(super) async fn get_event(State(context): State<Context>, Id(id): Id) -> Res
 #[utoipa::path(get, path = "/api/v1/nodes", responses((status = 200, body = Vec<NodeView>)))]
 pub(super) async fn list_nodes(State(context): State<Context>) -> Json<Vec<NodeView>> {
     Json(context.queries.nodes().into_iter().map(NodeView::from).collect())
+}
+
+/// What became of all that was observed: of each node, and in total.
+#[utoipa::path(
+    get,
+    path = "/api/v1/ledger",
+    params(params::OfNode),
+    responses(
+        (status = 200, body = Ledgers),
+        (status = 404, body = Body, description = "The node was never heard of."),
+    )
+)]
+pub(super) async fn get_ledger(
+    State(context): State<Context>,
+    Params(params): Params<params::OfNode>,
+) -> Result<Json<Ledgers>, Failure> {
+    Ok(Json(context.queries.ledger(&params.node)?.into()))
 }
 
 /// How the aggregator is.

@@ -65,6 +65,15 @@ pub(super) struct Events {
     pub(super) count_by: String,
 }
 
+/// Which node.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OfNode {
+    /// Its name. Empty: all nodes.
+    pub(super) node: String,
+}
+
 impl Events {
     pub(super) fn request(&self) -> Result<SearchEventsRequest, Failure> {
         let now = now_unix_nanos();

@@ -239,10 +239,14 @@ struct LossView {
 
 impl From<LossCounter> for LossView {
     fn from(lost: LossCounter) -> Self {
-        let reason = LossReason::try_from(lost.reason).map_or("UNKNOWN", |reason| reason.as_str_name());
-        let reason = reason.trim_start_matches("LOSS_REASON_").to_lowercase();
-        Self { reason, tracer: lost.tracer, count: lost.count }
+        Self { reason: loss_name(lost.reason), tracer: lost.tracer, count: lost.count }
     }
+}
+
+/// `buffer_full` for `LOSS_REASON_BUFFER_FULL`.
+pub(super) fn loss_name(reason: i32) -> String {
+    let known = LossReason::try_from(reason).map_or("UNKNOWN", |reason| reason.as_str_name());
+    known.trim_start_matches("LOSS_REASON_").to_lowercase()
 }
 
 impl From<Node> for NodeView {

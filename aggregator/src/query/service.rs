@@ -3,9 +3,9 @@
 use std::pin::Pin;
 
 use galen_proto::v1::{
-    Event, FollowEventsRequest, FollowEventsResponse, GetEventRequest, GetProfileRequest, GetProfileResponse,
-    GetStatusRequest, GetStatusResponse, ListNodesRequest, ListNodesResponse, SearchEventsRequest,
-    SearchEventsResponse, query_service_server::QueryService,
+    Event, FollowEventsRequest, FollowEventsResponse, GetEventRequest, GetLedgerRequest, GetLedgerResponse,
+    GetProfileRequest, GetProfileResponse, GetStatusRequest, GetStatusResponse, ListNodesRequest, ListNodesResponse,
+    SearchEventsRequest, SearchEventsResponse, query_service_server::QueryService,
 };
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,10 @@ impl QueryService for Service {
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
         Ok(Response::new(ListNodesResponse { nodes: self.queries.nodes() }))
+    }
+
+    async fn get_ledger(&self, request: Request<GetLedgerRequest>) -> Result<Response<GetLedgerResponse>, Status> {
+        Ok(Response::new(self.queries.ledger(&request.into_inner().node)?))
     }
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

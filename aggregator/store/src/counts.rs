@@ -126,10 +126,17 @@ impl Counter {
         Ok(())
     }
 
+    /// The most frequent values.
     pub(crate) fn finish(self) -> Tally {
+        let mut tally = self.finish_whole();
+        tally.values.truncate(MAX_VALUES);
+        tally
+    }
+
+    /// All values, which are many.
+    pub(crate) fn finish_whole(self) -> Tally {
         let mut values: Vec<_> = self.total.into_iter().collect();
         values.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-        values.truncate(MAX_VALUES);
         Tally { field: self.field, values }
     }
 }

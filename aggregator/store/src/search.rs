@@ -7,6 +7,7 @@
 use std::{
     collections::BinaryHeap,
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use crate::{
     error::Error,
     hit::{self, Hit},
     page::{Key, Order},
+    partition::Partition,
     query::is_late,
 };
 
@@ -84,6 +86,20 @@ pub struct Found {
     pub counts: Vec<Tally>,
 }
 
+/// How many events match, by the values of a field, until `end`.
+pub(crate) fn count(
+    catalog: &Catalog,
+    query: &crate::Query,
+    field: &str,
+    end: Instant,
+) -> Result<Vec<(String, u64)>, Error> {
+    let search = Search::newest(query, 0);
+    let counters = vec![Counter::new(field)?];
+    let mut pass = Pass { search: &search, keep: 1, best: BinaryHeap::new(), total: 0, end, counters };
+    pass.run(catalog)?;
+    Ok(pass.counters.into_iter().flat_map(|counter| counter.finish_whole().values).collect())
+}
+
 /// Finds, until `end`.
 pub(crate) fn run(catalog: &Catalog, search: &Search<'_>, end: Instant) -> Result<Found, Error> {
     let limit = search.limit.min(MAX_LIMIT);
@@ -95,17 +111,7 @@ pub(crate) fn run(catalog: &Catalog, search: &Search<'_>, end: Instant) -> Resul
         end,
         counters: search.count_by.iter().map(|field| Counter::new(field)).collect::<Result<_, _>>()?,
     };
-    let compiled = search.query.compile(end)?;
-    let mut searchers = Vec::new();
-    for partition in catalog.readable() {
-        let searcher = partition.read(|partition| {
-            let searcher = partition.searcher();
-            pass.index(searchers.len(), &searcher, &*compiled)
-                .map_err(|failure| failure.name(|| Error::index("search", partition.name)))?;
-            Ok(searcher)
-        })?;
-        searchers.push((partition, searcher));
-    }
+    let searchers = pass.run(catalog)?;
     let mut best = pass.best.into_sorted_vec();
     let mut more = best.len() > limit;
     best.truncate(limit);
@@ -195,6 +201,22 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    /// Looks into all indexes. Returns them, in the order of the candidates' places.
+    fn run(&mut self, catalog: &Catalog) -> Result<Vec<(Arc<Partition>, Searcher)>, Error> {
+        let compiled = self.search.query.compile(self.end)?;
+        let mut searchers = Vec::new();
+        for partition in catalog.readable() {
+            let searcher = partition.read(|partition| {
+                let searcher = partition.searcher();
+                self.index(searchers.len(), &searcher, &*compiled)
+                    .map_err(|failure| failure.name(|| Error::index("search", partition.name)))?;
+                Ok(searcher)
+            })?;
+            searchers.push((partition, searcher));
+        }
+        Ok(searchers)
+    }
+
     fn index(&mut self, index: usize, searcher: &Searcher, compiled: &dyn Query) -> Result<(), Failure> {
         let weight = compiled.weight(EnableScoring::disabled_from_searcher(searcher))?;
         for (ord, segment) in (0..).zip(searcher.segment_readers()) {

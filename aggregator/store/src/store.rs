@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     hit,
     partition::Partition,
-    query::compile::by_id,
+    query::{Query, compile::by_id},
     search::{self, Found, Search},
     writer::Writer,
 };
@@ -92,6 +92,16 @@ impl Store {
 
     pub(crate) fn search_until(&self, search: &Search<'_>, end: Instant) -> Result<Found, Error> {
         search::run(&self.0, search, end)
+    }
+
+    /// How many events of each node could not be decoded, of those that are in the store. Blocks.
+    ///
+    /// # Errors
+    /// If it takes too long, or an index fails.
+    pub fn unreadable(&self) -> Result<Vec<(String, u64)>, Error> {
+        // Only what was decoded has a moment at which it was recorded.
+        let query = Query::parse("_exists_:defect AND NOT _exists_:recorded", 0)?;
+        search::count(&self.0, &query, "node", Instant::now() + search::DEADLINE)
     }
 
     /// One event, with its attachments and its identity. Blocks.

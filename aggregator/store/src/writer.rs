@@ -95,11 +95,12 @@ impl Writer {
         self.sinks.iter().map(|sink| sink.pending).sum()
     }
 
-    /// Adds the events of a record whose first event has `offset`. They can be found after a commit.
+    /// Adds the events of a record whose first event has `offset`. They can be found after a commit. Returns how many of
+    /// them cannot be decoded.
     ///
     /// # Errors
     /// If the disk or an index fails. A wrong event is no error: it is kept with its defect.
-    pub fn add(&mut self, offset: u64, record: &LogRecord) -> Result<(), Error> {
+    pub fn add(&mut self, offset: u64, record: &LogRecord) -> Result<u64, Error> {
         let epoch = format!("{:016x}", record.epoch);
         let bytes = record.events.iter().map(Bytes::len).sum();
         let mut batch = Batch::with_capacity(record.events.len(), bytes);
@@ -120,8 +121,10 @@ impl Writer {
         }
         batch.taken = Some(self.room.take(bytes + batch.bytes()));
         let batch = Arc::new(batch);
+        let mut unreadable = 0;
         for (offset, raw, event) in events {
             if !self.covered(event.day, offset) {
+                unreadable += u64::from(event.defect == Some(Defect::Unreadable));
                 match event.defect {
                     Some(Defect::Unreadable) => &self.catalog.counters.unreadable,
                     Some(Defect::Data) => &self.catalog.counters.partly,
@@ -137,7 +140,7 @@ impl Writer {
         for sink in &mut self.sinks {
             sink.flush()?;
         }
-        Ok(())
+        Ok(unreadable)
     }
 
     /// Goes on at `next`, because the log has nothing readable before it.

@@ -51,6 +51,12 @@ async fn what_an_agent_sent_is_found_and_shown_as_text() {
     let status = get(http, "/api/v1/status").await.json();
     assert_eq!((&status["stored"], &status["quarantined"]), (&Value::from(3), &Value::from(1)));
     assert!(status["problems"][0].as_str().unwrap().contains("could not be decoded"), "{status}");
+    let ledger = get(http, "/api/v1/ledger?node=web-1").await.json();
+    for terms in [&ledger["nodes"][0], &ledger["total"]] {
+        assert_eq!((&terms["observed"], &terms["delivered"]), (&Value::from(3), &Value::from(2)), "{ledger}");
+        assert_eq!((&terms["quarantined"]["undecodable"], &terms["unaccounted"]), (&Value::from(1), &Value::from(0)));
+    }
+    assert_eq!(get(http, "/api/v1/ledger?node=nobody").await.status, 404);
     aggregator.stop().await;
 }
 

@@ -244,7 +244,7 @@ impl Agent {
 }
 
 pub(crate) fn queue(first_unacked: u64, next_seq: u64) -> Queue {
-    Queue { epoch: EPOCH, first_unacked, next_seq }
+    Queue { epoch: EPOCH, first_unacked, next_seq, account: None }
 }
 
 pub(crate) fn hello(node: &str, queues: &[Queue]) -> Hello {

@@ -149,7 +149,7 @@ impl Writer {
     }
 
     pub(super) fn store(&self, clean: bool) -> Result<(), Error> {
-        let state = self.shared.index().save(clean);
+        let state = self.shared.noted().save(clean);
         let dir = &self.shared.settings.dir;
         let stored = reserve::retry(dir, reserve::is_full, || state.store(dir));
         stored.map_err(error::io("write the state in", dir))

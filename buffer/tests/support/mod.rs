@@ -15,6 +15,8 @@ use bytes::Bytes;
 use galen_buffer::{Buffer, EventPosition, Loss, LossReasonCode, Settings};
 
 pub(crate) const MIB: u64 = 1024 * 1024;
+/// Counts samples.
+pub(crate) const RING_FULL: LossReasonCode = LossReasonCode(6);
 
 pub(crate) fn settings(dir: impl Into<PathBuf>) -> Settings {
     Settings { max_bytes: 64 * MIB, segment_bytes: MIB, ..Settings::new(dir) }
@@ -76,11 +78,13 @@ pub(crate) fn lost(losses: &[Loss], seq: u64) -> Option<LossReasonCode> {
     losses.iter().find(|l| (l.first..=l.last).contains(&seq)).map(|l| l.reason)
 }
 
-/// Each number of each epoch that was not acknowledged is readable or declared lost, never both, never neither.
+/// Each number of each epoch that was not acknowledged is readable or declared lost, never both, never neither; and all
+/// that came in has a number or is counted.
 pub(crate) fn assert_complete(buffer: &Buffer) -> BTreeMap<EventPosition, Bytes> {
     let all = read_all(buffer);
     for queue in buffer.queues() {
         let losses = buffer.losses(queue.epoch);
+        assert_eq!(queue.observed, queue.next_seq - 1 + queue.counted, "{queue:?}");
         for seq in queue.first_unacked..queue.next_seq {
             let readable = all.contains_key(&EventPosition { epoch: queue.epoch, seq });
             assert_ne!(readable, lost(&losses, seq).is_some(), "event {seq} of {queue:?} with losses {losses:?}");

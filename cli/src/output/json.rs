@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use galen_proto::v1::{
-    Event, EventKind, GetStatusResponse, LossCounter, LossReason, Node, Severity, Support, Suppression,
-    SuppressionReason, TracerStatus,
+    Event, EventKind, GetLedgerResponse, GetStatusResponse, Ledger, LossCounter, LossReason, Node, NodeLedger,
+    QuarantineReason, Severity, Support, Suppression, SuppressionReason, TracerStatus,
 };
 use serde_json::{Map, Value, json};
 
@@ -113,6 +113,44 @@ pub(crate) fn status(status: &GetStatusResponse) -> Value {
         "lost": lost(&status.lost),
         "problems": status.problems,
     })
+}
+
+/// The sum of all nodes.
+pub(crate) fn ledger(answer: &GetLedgerResponse) -> Value {
+    let mut object = terms(&answer.total.clone().unwrap_or_default());
+    object["unbalanced_nodes"] = answer.unbalanced.into();
+    object
+}
+
+pub(crate) fn node_ledger(node: &NodeLedger) -> Value {
+    let mut object = terms(&node.ledger.clone().unwrap_or_default());
+    object["node"] = node.node.clone().into();
+    object["connected"] = node.connected.into();
+    object["told"] = (node.told_unix_nanos != 0).then(|| rfc3339(node.told_unix_nanos)).into();
+    object["backlog_events"] = node.backlog_events.into();
+    object
+}
+
+fn terms(ledger: &Ledger) -> Value {
+    let quarantined = ledger.quarantined.iter().map(|one| {
+        let reason = name_of::<QuarantineReason>(one.reason, |reason| reason.as_str_name(), "QUARANTINE_REASON_");
+        (reason, one.count.into())
+    });
+    json!({
+        "observed": ledger.observed,
+        "delivered": ledger.delivered,
+        "suppressed": by_reason(&ledger.suppressed),
+        "dropped": by_reason(&ledger.dropped),
+        "quarantined": quarantined.collect::<Map<_, _>>(),
+        "buffered": ledger.buffered,
+        "unaccounted": ledger.unaccounted,
+        "unseen": by_reason(&ledger.unseen),
+    })
+}
+
+fn by_reason(counters: &[LossCounter]) -> Value {
+    let name = |reason| name_of::<LossReason>(reason, |reason| reason.as_str_name(), "LOSS_REASON_");
+    counters.iter().map(|counter| (name(counter.reason), counter.count.into())).collect::<Map<_, _>>().into()
 }
 
 pub(crate) fn tracer(tracer: &TracerStatus) -> Value {

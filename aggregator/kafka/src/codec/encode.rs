@@ -215,6 +215,8 @@ impl Encoder {
                 received_unix_nanos: record.received_unix_nanos,
                 lost: now.to_vec(),
                 counters: counters.to_vec(),
+                next_seq: record.next_seq,
+                account: record.account,
                 ..LogRecord::default()
             };
             (lost, counters) = (later, &[]);

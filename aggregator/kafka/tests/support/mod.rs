@@ -48,7 +48,7 @@ impl Replica {
 
     /// An agent says hello.
     pub(crate) fn hello(&mut self, node: &str, first_unacked: u64) {
-        let queues = [Queue { epoch: EPOCH, first_unacked, next_seq: u64::MAX }];
+        let queues = [Queue { epoch: EPOCH, first_unacked, next_seq: u64::MAX, account: None }];
         let known = self.writer.known(node, &queues, 1).unwrap();
         self.watermarks.merge(known);
         self.watermarks.believe(node, &queues, 1);

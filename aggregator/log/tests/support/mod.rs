@@ -39,7 +39,7 @@ pub(crate) fn open(settings: Settings) -> Opened {
 
 impl Opened {
     pub(crate) fn hello(&mut self) {
-        let queue = Queue { epoch: EPOCH, first_unacked: 1, next_seq: u64::MAX };
+        let queue = Queue { epoch: EPOCH, first_unacked: 1, next_seq: u64::MAX, account: None };
         self.watermarks.announce(NODE, &[queue], 1);
     }
 

@@ -1,0 +1,252 @@
+//! What became of a node's observations: what the log has of its queues, set against what the node says of them.
+//!
+//! The node counts where observations come in, and tells that count together with its numbers and counters; the log
+//! counts what it has. Neither is derived from the other, so an observation that got lost without being declared, or was
+//! counted twice, is a difference: `unaccounted`. Both are of one moment each, and what the node tells is never behind
+//! what the log has of it, so the sum holds while events are underway, too. Agents may say what they like: nothing here
+//! overflows.
+//!
+//! The log's part, and what came with the events, survives a restart. What a node says in its hello and its heartbeats
+//! is the later word, is known until the aggregator ends, and stays when the node leaves. A queue that the node does
+//! not name any more holds nothing: what was still in it is lost.
+
+use std::collections::BTreeMap;
+
+use galen_log::{Tally, Told, add};
+use galen_proto::{
+    Term,
+    v1::{Ledger, LossReason, QuarantineReason, Quarantined, Queue},
+};
+
+/// Queues of a node that are looked at; an agent has no more.
+const MAX_QUEUES: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    tallies: Vec<Tally>,
+    /// As the node said it last. `None`: not since the start.
+    queues: Option<Vec<Queue>>,
+    pub(super) told_unix_nanos: i64,
+    quarantined: BTreeMap<i32, u64>,
+}
+
+impl Book {
+    pub(super) fn logged(&mut self, tallies: Vec<Tally>) {
+        self.tallies = tallies;
+    }
+
+    /// The node said what its buffer holds.
+    pub(super) fn told(&mut self, mut queues: Vec<Queue>, now_unix_nanos: i64) {
+        queues.truncate(MAX_QUEUES);
+        self.queues = Some(queues);
+        self.told_unix_nanos = now_unix_nanos;
+    }
+
+    /// This many events of the log, `more` than before, were put aside behind it.
+    pub(super) fn quarantine(&mut self, reason: QuarantineReason, more: u64) {
+        *self.quarantined.entry(reason.into()).or_default() += more;
+    }
+
+    /// So many events of the log are put aside behind it.
+    pub(super) fn set_quarantined(&mut self, reason: QuarantineReason, count: u64) {
+        self.quarantined.insert(reason.into(), count);
+    }
+
+    /// Adds it to a sum. Returns what of it is unaccounted for.
+    pub(super) fn enter(&self, ledger: &mut Ledger) -> i64 {
+        let (delivered, unaccounted) = (ledger.delivered, ledger.unaccounted);
+        let named = self.queues.iter().flatten();
+        let new = named.filter(|queue| self.tallies.iter().all(|tally| tally.epoch != queue.epoch));
+        let new: Vec<Tally> = new.map(|queue| Tally { epoch: queue.epoch, ..Tally::default() }).collect();
+        for tally in self.tallies.iter().chain(&new) {
+            self.enter_queue(ledger, tally);
+        }
+        for (&reason, &count) in self.quarantined.iter().filter(|(_, count)| **count > 0) {
+            // The log may have been replaced since.
+            let count = count.min(ledger.delivered - delivered);
+            ledger.delivered -= count;
+            quarantine(ledger, reason, count);
+        }
+        ledger.unaccounted.saturating_sub(unaccounted)
+    }
+
+    fn enter_queue(&self, ledger: &mut Ledger, tally: &Tally) {
+        let queue = self.queues.as_ref().map(|queues| queues.iter().find(|queue| queue.epoch == tally.epoch));
+        let is_gone = queue == Some(None);
+        let (mut told, mut waiting, mut forgotten) = (tally.told, 0, 0);
+        if let Some(Some(queue)) = queue {
+            let now = match queue.account {
+                Some(account) => Told::new(queue.next_seq, account),
+                None => Told { next_seq: queue.next_seq, counted: tally.counted, gap: told.map_or(0, |told| told.gap) },
+            };
+            told = Some(told.map_or(now, |before| before.and(now)));
+            waiting = queue.account.map_or(0, |account| account.waiting);
+            forgotten = queue.first_unacked.saturating_sub(1).saturating_sub(tally.settled);
+        }
+        let held = tally.held(told);
+        // What the node takes for delivered it does not hold.
+        let forgotten = forgotten.min(held);
+        let held = held - forgotten;
+        let unaccounted = tally.unaccounted(told).saturating_add_unsigned(forgotten);
+        let mut known = tally.events.saturating_add(held).saturating_add(waiting);
+        ledger.delivered += tally.events;
+        for lost in &tally.lost {
+            let list = match Term::of(lost.reason) {
+                Term::Dropped => &mut ledger.dropped,
+                Term::Suppressed => &mut ledger.suppressed,
+                Term::Quarantined => {
+                    quarantine(ledger, QuarantineReason::Undecodable.into(), lost.count);
+                    known = known.saturating_add(lost.count);
+                    continue;
+                }
+                Term::Unseen => {
+                    add(&mut ledger.unseen, lost.reason, "", lost.count);
+                    continue;
+                }
+            };
+            add(list, lost.reason, "", lost.count);
+            known = known.saturating_add(lost.count);
+        }
+        if is_gone && held > 0 {
+            add(&mut ledger.dropped, LossReason::NodeLost.into(), "", held);
+        } else {
+            ledger.buffered = ledger.buffered.saturating_add(held);
+        }
+        ledger.buffered = ledger.buffered.saturating_add(waiting);
+        ledger.unaccounted = ledger.unaccounted.saturating_add(unaccounted);
+        ledger.observed = ledger.observed.saturating_add(known.saturating_add_signed(unaccounted));
+    }
+}
+
+fn quarantine(ledger: &mut Ledger, reason: i32, count: u64) {
+    match ledger.quarantined.iter_mut().find(|known| known.reason == reason) {
+        Some(known) => known.count = known.count.saturating_add(count),
+        None => ledger.quarantined.push(Quarantined { reason, count }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use galen_proto::v1::{Account, LossCounter};
+
+    use super::*;
+
+    const EPOCH: u64 = 7;
+
+    /// A queue of which 100 numbers were given, `counted` observations are counted, and as much was observed.
+    fn queue(counted: u64) -> Queue {
+        let account = Some(Account { observed: 100 + counted, counted, waiting: 2 });
+        Queue { epoch: EPOCH, first_unacked: 91, next_seq: 101, account }
+    }
+
+    /// Of which the log has 90 events, and 5 that were dropped before they had a number.
+    fn tally() -> Tally {
+        let lost = vec![
+            LossCounter { reason: LossReason::QueueFull.into(), tracer: String::new(), count: 3 },
+            LossCounter { reason: LossReason::Cooldown.into(), tracer: String::new(), count: 2 },
+            LossCounter { reason: LossReason::RingFull.into(), tracer: String::new(), count: 1000 },
+        ];
+        let told = Some(Told { next_seq: 96, counted: 5, gap: 0 });
+        Tally { epoch: EPOCH, events: 90, settled: 90, lost, counted: 5, told }
+    }
+
+    fn book(queues: &[Queue]) -> Book {
+        let mut book = Book::default();
+        book.logged(vec![tally()]);
+        book.told(queues.to_vec(), 1);
+        book
+    }
+
+    fn ledger(book: &Book) -> Ledger {
+        let mut ledger = Ledger::default();
+        assert_eq!(book.enter(&mut ledger), ledger.unaccounted);
+        ledger
+    }
+
+    fn balances(ledger: &Ledger) -> bool {
+        let counted = |counters: &[LossCounter]| counters.iter().map(|counter| counter.count).sum::<u64>();
+        let quarantined: u64 = ledger.quarantined.iter().map(|one| one.count).sum();
+        let terms = ledger.delivered + counted(&ledger.suppressed) + counted(&ledger.dropped) + quarantined;
+        i128::from(ledger.observed) == i128::from(terms + ledger.buffered) + i128::from(ledger.unaccounted)
+    }
+
+    #[test]
+    fn what_was_observed_is_delivered_or_dropped_or_suppressed_or_buffered() {
+        let mut book = book(&[queue(5)]);
+        book.quarantine(QuarantineReason::Undecodable, 4);
+        let ledger = ledger(&book);
+        assert!(balances(&ledger));
+        assert_eq!((ledger.observed, ledger.delivered, ledger.buffered, ledger.unaccounted), (107, 86, 12, 0));
+        assert_eq!((ledger.dropped[0].count, ledger.suppressed[0].count), (3, 2));
+        assert_eq!((ledger.quarantined[0].count, ledger.unseen[0].count), (4, 1000));
+    }
+
+    #[test]
+    fn an_observation_that_vanished_on_the_node_is_found() {
+        let mut vanished = queue(5);
+        vanished.account = Some(Account { observed: 106, counted: 5, waiting: 0 });
+        let ledger = ledger(&book(&[vanished]));
+        assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (106, 10, 1));
+        assert!(balances(&ledger));
+    }
+
+    #[test]
+    fn an_event_that_the_log_settled_and_does_not_have_is_found() {
+        let mut book = book(&[queue(5)]);
+        book.logged(vec![Tally { events: 89, ..tally() }]);
+        let ledger = ledger(&book);
+        assert_eq!((ledger.unaccounted, ledger.buffered), (1, 12));
+        assert!(balances(&ledger));
+    }
+
+    #[test]
+    fn an_event_that_the_node_forgot_and_the_log_does_not_have_is_found() {
+        let ledger = ledger(&book(&[Queue { first_unacked: 94, ..queue(5) }]));
+        assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (107, 9, 3));
+        assert!(balances(&ledger));
+    }
+
+    #[test]
+    fn an_event_that_was_counted_twice_is_found() {
+        let mut twice = queue(5);
+        twice.account = Some(Account { observed: 104, counted: 5, waiting: 0 });
+        let ledger = ledger(&book(&[twice]));
+        assert_eq!((ledger.observed, ledger.unaccounted), (104, -1));
+        assert!(balances(&ledger));
+    }
+
+    #[test]
+    fn what_was_in_a_queue_that_the_node_lost_is_dropped() {
+        let ledger = ledger(&book(&[]));
+        assert!(ledger.dropped.iter().any(|lost| lost.reason() == LossReason::NodeLost && lost.count == 5));
+        assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (100, 0, 0));
+        assert!(balances(&ledger));
+    }
+
+    #[test]
+    fn a_node_that_was_not_heard_since_the_start_has_what_it_told_with_its_events() {
+        let mut book = Book::default();
+        book.logged(vec![tally()]);
+        let ledger = ledger(&book);
+        assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (100, 5, 0));
+    }
+
+    #[test]
+    fn an_agent_that_does_not_tell_has_no_difference_on_its_side() {
+        let mut book = Book::default();
+        book.logged(vec![Tally { told: None, ..tally() }]);
+        book.told(vec![Queue { account: None, ..queue(5) }], 1);
+        let ledger = ledger(&book);
+        assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (105, 10, 0));
+    }
+
+    #[test]
+    fn sums_are_by_reason() {
+        let mut total = Ledger::default();
+        for _ in 0..2 {
+            assert_eq!(book(&[queue(5)]).enter(&mut total), 0);
+        }
+        assert_eq!((total.observed, total.buffered, total.dropped.len(), total.dropped[0].count), (214, 24, 1, 6));
+        assert!(balances(&total));
+    }
+}
