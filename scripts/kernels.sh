@@ -17,7 +17,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/galen/kernels
 limit=900
 
 # What is run, as program and parts of names of its tests. Left out is what compares times with the wall clock, which an
-# emulated machine does not keep, what needs a container runtime, and CPU profiles, which 5.10 refuses.
+# emulated machine does not keep, and what needs a container runtime.
 runs="
 tasks
 oom
@@ -25,7 +25,9 @@ waitrate throttled
 block_io
 file_io
 io_stall
-node memburst::a_workload oom::
+capture whole_subtree nested_captures captures_at_one_time kernel_functions
+history short_lived
+node memburst::a_workload oom:: cpuidle::a_burst
 "
 # Modules of the kernel and commands of this machine that the tests need, in the order of loading.
 modules=(crc16 crc32c_generic libcrc32c mbcache jbd2 ext4 nvme-core nvme loop)
@@ -100,7 +102,7 @@ mkdir -p "$root"/{bin,proc,sys,dev,tmp,tests,etc}
 cp scripts/kernels/init "$root/init"
 cp "$(command -v busybox)" "$root/bin/busybox"
 echo 'root:x:0:0:root:/:/bin/sh' >"$root/etc/passwd"
-programs=$(cargo test --no-run --locked -p galen-bpf -p galen-agent --tests 2>&1 | tee "$work/build" |
+programs=$(cargo test --no-run --locked -p galen-bpf -p galen-profile -p galen-agent --tests 2>&1 | tee "$work/build" |
   sed -n 's/^ *Executable tests\/.*(\(.*\))$/\1/p')
 [[ -n $programs ]] || { cat "$work/build" >&2; exit 1; }
 for program in $programs; do
@@ -118,6 +120,7 @@ done
 # What tests compile is compiled here, as the guest has no compiler: its `cc` hands it out.
 mkdir -p "$root/compiled"
 cc -O1 -pthread -o "$root/compiled/blocked" bpf-programs/tests/support/blocked.c
+cc -O0 -fno-omit-frame-pointer -o "$root/compiled/workload" agent/profile/tests/workload.c
 cp scripts/kernels/cc "$root/bin/cc"
 sed '/^$/d' <<<"$runs" >"$root/tests/list"
 echo "$(realpath "${CARGO_TARGET_DIR:-target}")/tmp" >"$root/tests/scratch"
