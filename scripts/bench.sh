@@ -2,6 +2,7 @@
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
 #   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [waitrate] [dload] [flight] [buffer] [ingest] [kafka] [index]
+#                    [opensearch]
 #
 # Without arguments: all of them, in about half an hour and 20 GB of disk below the target directory at the most.
 set -euo pipefail
@@ -11,13 +12,13 @@ release=${CARGO_TARGET_DIR:-target}/release
 fleet=()
 wanted=("$@")
 if ((${#wanted[@]} == 0)); then
-  wanted=(sizes idle burst short backlog waitrate dload flight buffer ingest kafka index)
+  wanted=(sizes idle burst short backlog waitrate dload flight buffer ingest kafka index opensearch)
 fi
 
 for one in "${wanted[@]}"; do
   case $one in
   sizes | idle | burst | short | backlog) fleet+=("$one") ;;
-  waitrate | dload | flight | buffer | ingest | kafka | index) ;;
+  waitrate | dload | flight | buffer | ingest | kafka | index | opensearch) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
@@ -81,6 +82,11 @@ for one in "${wanted[@]}"; do
   index)
     printf '\nstore: indexing of events of 1 KiB\n'
     "$release/examples/index_bench"
+    ;;
+  opensearch)
+    printf '\nOpenSearch: our CPU and its own for the same events of 1 KiB\n'
+    scripts/services/services.sh fetch opensearch
+    "$release/examples/sink_bench"
     ;;
   esac
 done

@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Print what every metric is, as JSON.
     Metrics,
-    /// Show or write again what was put aside in Kafka.
+    /// Show or write again what was put aside in Kafka and in OpenSearch.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
 }

@@ -4,13 +4,13 @@ use std::{pin::pin, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use galen_aggregator::{Config, Settings, config::ENV_PREFIX, http};
-use galen_kafka::DeadLetter;
+use galen_aggregator::{Config, Settings, config::ENV_PREFIX};
 use galen_runtime::{Drained, Supervisor, config, signal, telemetry};
 
 mod arguments;
+mod dead_letters;
 
-use arguments::{Arguments, Command, ConfigCommand, DeadLettersCommand};
+use arguments::{Arguments, Command, ConfigCommand};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -34,7 +34,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             print("settings are valid\n")?;
         }
         Some(Command::Metrics) => print(&serde_json::to_string_pretty(&galen_aggregator::metrics::reference()?)?)?,
-        Some(Command::DeadLetters(command)) => dead_letters(command, &load()?.1)?,
+        Some(Command::DeadLetters(command)) => print(&dead_letters::run(command, &load()?.1)?)?,
         None => {
             let (config, settings) = load()?;
             telemetry::init(config.telemetry.format, &config.telemetry.filter)?;
@@ -47,26 +47,6 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn dead_letters(command: &DeadLettersCommand, settings: &Settings) -> Result<()> {
-    let kafka =
-        settings.kafka.as_ref().context("`kafka.brokers` is not set: there are no dead letters without Kafka")?;
-    match command {
-        DeadLettersCommand::List => {
-            let mut lines = String::new();
-            DeadLetter::each(kafka, |letter| {
-                let received = http::moment(letter.received_unix_millis.saturating_mul(1_000_000));
-                lines += &format!("{} {received} {} bytes: {}\n", letter.id, letter.event.len(), letter.reason);
-                Ok(())
-            })?;
-            print(&lines)
-        }
-        DeadLettersCommand::Replay => {
-            let replayed = DeadLetter::replay(kafka, http::json)?;
-            print(&format!("{} written again, {} left\n", replayed.written, replayed.left))
-        }
-    }
 }
 
 fn load(arguments: &Arguments) -> Result<(Config, Settings)> {

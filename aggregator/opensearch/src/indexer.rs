@@ -18,10 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Client, Counters, Settings,
+    Counters, Settings,
     error::{Class, Error},
     names::Names,
-    pace::Pace,
     retention, template,
     writer::Writer,
 };
@@ -45,15 +44,8 @@ impl Indexer {
     /// # Errors
     /// If a file that the settings name cannot be used.
     pub fn new(settings: Settings, counters: Arc<Counters>) -> Result<Self, Error> {
-        let names = Names::new(&*settings.prefix);
-        let writer = Writer {
-            client: Client::new(&settings)?,
-            names: names.clone(),
-            pace: Arc::new(Pace::new(settings.concurrency, settings.bulk_events)),
-            counters,
-            bulk_bytes: settings.bulk_bytes,
-        };
-        Ok(Self { settings, names, writer })
+        let writer = Writer::new(&settings, counters)?;
+        Ok(Self { names: writer.names.clone(), settings, writer })
     }
 
     /// Writes what the consumer gives, until `shutdown`.

@@ -12,6 +12,7 @@
 mod archive;
 mod bulk;
 mod client;
+mod dead_letters;
 mod document;
 mod error;
 mod flat;
@@ -29,6 +30,7 @@ mod writer;
 
 pub use archive::{Archive, Found, Search, Size};
 pub use client::Client;
+pub use dead_letters::{DeadLetter, DeadLetters, Replayed};
 pub use error::{Class, Error};
 pub use indexer::Indexer;
 pub use names::is_prefix;

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::{
-    Client, Counters,
+    Client, Counters, Settings,
     bulk::{Kind, Lines, Request},
     document::{self, Defect, Origin, Why},
     error::Error,
@@ -50,6 +50,16 @@ struct Task<'a> {
 }
 
 impl Writer {
+    pub(crate) fn new(settings: &Settings, counters: Arc<Counters>) -> Result<Self, Error> {
+        Ok(Self {
+            client: Client::new(settings)?,
+            names: Names::new(&*settings.prefix),
+            pace: Arc::new(Pace::new(settings.concurrency, settings.bulk_events)),
+            counters,
+            bulk_bytes: settings.bulk_bytes,
+        })
+    }
+
     pub(crate) async fn write(&self, delivery: Delivery) -> Result<(), Error> {
         let names = self.names.clone();
         let made = spawn_blocking(move || make(&delivery, &names)).await;

@@ -58,7 +58,8 @@ async fn days_that_are_too_old_are_deleted_and_nothing_else() {
     old.attachments = vec![attachment("oom.txt", 10)];
     indexed(settings(&server, "old"), vec![record(1, &[old, event("oom", now, ""), event("oom", 0, "")])]).await;
     for theirs in ["old-events-oom-2001.01.01-copy", "old-eventsoom-2001.01.01", "old-attachments-mine"] {
-        ask(&server, Method::Put, &format!("/{theirs}"), Some(json!({ "settings": { "number_of_replicas": 0 } }))).await;
+        ask(&server, Method::Put, &format!("/{theirs}"), Some(json!({ "settings": { "number_of_replicas": 0 } })))
+            .await;
     }
     let mut settings = settings(&server, "old");
     settings.retention = Duration::from_secs(30 * 86_400);
@@ -68,7 +69,10 @@ async fn days_that_are_too_old_are_deleted_and_nothing_else() {
     let mut names: Vec<_> = listed.as_array().unwrap().iter().map(|of| of["index"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names.len(), 5, "{names:?}");
-    assert!(names.contains(&"old-events-oom-undated") && names.contains(&"old-events-oom-2001.01.01-copy"), "{names:?}");
+    assert!(
+        names.contains(&"old-events-oom-undated") && names.contains(&"old-events-oom-2001.01.01-copy"),
+        "{names:?}"
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod support;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use galen_opensearch::{DeadLetters, Replayed};
 use galen_proto::v1::Event;
 use opensearch::http::Method;
 use prost::Message;
@@ -106,6 +107,18 @@ async fn one_poisoned_event_among_a_thousand_goes_aside_once() {
     assert_eq!(id, "node-1/0000000000c0ffee/501");
     assert!(letter["message"].as_str().unwrap().contains("data.pid"), "{letter}");
     assert_eq!(STANDARD.decode(letter["event"].as_str().unwrap()).unwrap(), events[500].encode_to_vec());
+
+    // Nothing has changed yet; then whoever was in the way is gone.
+    let dead_letters = DeadLetters::new(&settings(&server, "poison")).unwrap();
+    let mut listed = Vec::new();
+    dead_letters.each(|letter| listed.push(letter.id.clone())).await.unwrap();
+    assert_eq!(listed, ["node-1/0000000000c0ffee/501"]);
+    assert_eq!(dead_letters.replay().await.unwrap(), Replayed { written: 0, left: 1 });
+    ask(&server, Method::Delete, "/_index_template/theirs", None).await;
+    ask(&server, Method::Delete, "/poison-events-oom-2025.11.24", None).await;
+    assert_eq!(dead_letters.replay().await.unwrap(), Replayed { written: 1, left: 0 });
+    assert_eq!(documents(&server, "poison-events-*").await[0].1, "node-1/0000000000c0ffee/501");
+    assert_eq!(documents(&server, "poison-dead-letters").await.len(), 0);
 }
 
 #[tokio::test]
