@@ -151,7 +151,8 @@ async fn drive(arguments: Arguments) -> Result<()> {
     let mut agents = JoinSet::new();
     for place in 0..arguments.agents {
         let events = if place < senders { events.clone() } else { Vec::new() };
-        let agent = agent(url.clone(), format!("node-{place}"), events, Arc::clone(&acknowledged), Arc::clone(&stop));
+        let node = format!("node-{}-{place}", std::process::id());
+        let agent = agent(url.clone(), node, events, Arc::clone(&acknowledged), Arc::clone(&stop));
         #[allow(clippy::disallowed_methods, reason = "a benchmark's tasks end with it")]
         agents.spawn(agent);
         if place % 100 == 99 {
