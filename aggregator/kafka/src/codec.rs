@@ -14,6 +14,7 @@
 //! | `ce_subject` | the container, if there is one |
 //! | `content-type` | [`PROTOBUF`] or `application/json` |
 //! | `galen_event` | with JSON alone: the event as it came, in protobuf |
+//! | `galen_told` | with some events: what the node told of its queue, for the ledger |
 //!
 //! The value is the event as its agent sent it: a `galen.v1.Event` without its identity, or with `kafka.payload` set to
 //! `json` what the API gives for it. The record's time is when the aggregator received the event.
@@ -60,6 +61,8 @@ const SUBJECT: &str = "ce_subject";
 const CONTENT_TYPE: &str = "content-type";
 /// The event as it came, where the value is JSON.
 const EVENT: &str = "galen_event";
+/// What the node told of its queue with the events: an encoded `LogRecord` with that alone.
+const TOLD: &str = "galen_told";
 const PARTS: &str = "galen_parts";
 const CUT: &str = "galen_cut";
 pub(crate) const PART: &str = "galen_part";

@@ -20,7 +20,7 @@ use rdkafka::{
     message::{Headers, Message},
 };
 
-use super::{CUT, EVENT, ID, LOSSES, MAX_PARTS, PART, PARTS, TYPE};
+use super::{CUT, EVENT, ID, LOSSES, MAX_PARTS, PART, PARTS, TOLD, TYPE};
 
 const MAX_OPEN: usize = 256;
 const MAX_OPEN_BYTES: usize = 256 << 20;
@@ -58,6 +58,7 @@ struct Open {
     cut: usize,
     parts: Vec<Option<Bytes>>,
     received_unix_nanos: i64,
+    told: Option<LogRecord>,
 }
 
 /// The headers of a record that matter for reading it.
@@ -66,6 +67,7 @@ struct Fields<'a> {
     id: &'a str,
     kind: &'a str,
     event: Option<&'a [u8]>,
+    told: Option<LogRecord>,
     parts: Option<usize>,
     cut: Option<usize>,
     part: Option<(usize, usize)>,
@@ -150,10 +152,14 @@ impl Joiner {
             let id = Id::parse(fields.id)?;
             let event = Bytes::copy_from_slice(fields.event.or(message.payload()).unwrap_or_default());
             match fields.parts {
-                None => self.event(&id, event, received_unix_nanos, position),
+                None => {
+                    self.event(&id, event, received_unix_nanos, position);
+                    self.tell(fields.told);
+                }
                 Some(parts) => {
                     let cut = fields.cut.filter(|cut| *cut <= event.len())?;
-                    let open = Open { offset, rest: event, cut, parts: vec![None; parts], received_unix_nanos };
+                    let (parts, told) = (vec![None; parts], fields.told);
+                    let open = Open { offset, rest: event, cut, parts, received_unix_nanos, told };
                     self.open_bytes += open.bytes();
                     // Its writer began anew.
                     if let Some(before) = self.open.insert((partition, fields.id.to_owned()), open) {
@@ -189,6 +195,13 @@ impl Joiner {
         });
     }
 
+    /// What a node told with the last event.
+    fn tell(&mut self, told: Option<LogRecord>) {
+        if let (Some(told), Some(last)) = (told, self.records.last_mut()) {
+            (last.next_seq, last.account) = (told.next_seq, told.account);
+        }
+    }
+
     fn part(&mut self, partition: i32, event: &str, number: usize, of: usize, part: &[u8]) {
         let key = (partition, event.to_owned());
         let Some(open) = self.open.get_mut(&key).filter(|open| open.parts.len() == of) else {
@@ -207,6 +220,7 @@ impl Joiner {
             let next = self.seen.get(&partition).copied().unwrap_or_default();
             if let Some(id) = Id::parse(event) {
                 self.event(&id, open.join(), open.received_unix_nanos, Some(Position { partition, next }));
+                self.tell(open.told);
             }
         }
     }
@@ -262,6 +276,7 @@ impl<'a> Fields<'a> {
                 ID => fields.id = text()?,
                 TYPE => fields.kind = text()?,
                 EVENT => fields.event = Some(value),
+                TOLD => fields.told = Some(LogRecord::decode(value).ok()?),
                 PARTS => fields.parts = Some(count(1..MAX_PARTS + 1)?),
                 CUT => fields.cut = Some(count(0..usize::MAX)?),
                 PART => {

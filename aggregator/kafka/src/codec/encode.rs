@@ -13,7 +13,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     BYTES, CONTENT_TYPE, CUT, EVENT, ID, JSON, LOSSES, LOSSES_MEDIA_TYPE, MAX_PARTS, PART, PARTS, PROTOBUF, REASON,
-    SOURCE, SPEC_VERSION, SUBJECT, TIME, TYPE, cut::cut, head::Head,
+    SOURCE, SPEC_VERSION, SUBJECT, TIME, TOLD, TYPE, cut::cut, head::Head,
 };
 use crate::{Payload, producer::Outgoing, topics::Topics};
 
@@ -35,6 +35,8 @@ pub(crate) struct Encoder {
     head: Head,
     id: String,
     time: Vec<u8>,
+    /// What the node told with the events, for the last of them.
+    told: Option<Vec<u8>>,
     /// Events that were put aside.
     dead_letters: u64,
 }
@@ -52,7 +54,7 @@ impl Encoder {
     pub(crate) fn new(topics: Topics, payload: Payload, render: Render, largest: usize) -> Self {
         let largest = largest.saturating_sub(HEADERS);
         let (head, id, time) = (Head::default(), String::new(), Vec::new());
-        Self { topics, payload, render, largest, head, id, time, dead_letters: 0 }
+        Self { topics, payload, render, largest, head, id, time, told: None, dead_letters: 0 }
     }
 
     /// Events that were put aside since the last call.
@@ -81,7 +83,8 @@ impl Encoder {
             timestamp: record.received_unix_nanos / 1_000_000,
         };
         let mut lost = Vec::new();
-        for (seq, event) in (record.first_seq..).zip(&record.events) {
+        for (place, (seq, event)) in (record.first_seq..).zip(&record.events).enumerate() {
+            self.told = told(record).filter(|_| place + 1 == record.events.len()).map(|told| told.encode_to_vec());
             if let Err(reason) = self.event(&queue, seq, event, &mut out)? {
                 self.dead_letter(&queue, event, &reason, &mut out)?;
                 let range = Some(Numbers { first: seq, last: seq });
@@ -159,6 +162,9 @@ impl Encoder {
         }
         if json.is_some() {
             headers = with(headers, EVENT, event);
+        }
+        if let Some(told) = &self.told {
+            headers = with(headers, TOLD, told);
         }
         if let Some((parts, cut)) = parts {
             headers = with(headers, PARTS, parts.to_string().as_bytes());
@@ -240,6 +246,12 @@ impl Encoder {
         let Queue { node, timestamp, .. } = *queue;
         Outgoing { topic: &self.topics.events, key: node, payload, headers: Some(headers), timestamp }
     }
+}
+
+/// What a node told of its queue with a record, if anything.
+fn told(record: &LogRecord) -> Option<LogRecord> {
+    let account = Some(record.account?);
+    Some(LogRecord { next_seq: record.next_seq, account, ..LogRecord::default() })
 }
 
 fn with(headers: OwnedHeaders, key: &str, value: &[u8]) -> OwnedHeaders {

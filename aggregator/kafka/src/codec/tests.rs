@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use galen_proto::v1::{
-    Attachment, Container, Event, EventKind, LogRecord, Loss, LossCounter, LossReason, Position, Range, Times,
+    Account, Attachment, Container, Event, EventKind, LogRecord, Loss, LossCounter, LossReason, Position, Range, Times,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -120,6 +120,17 @@ fn consecutive_events_of_a_queue_are_one_record_again() {
     let records = [record(1, vec![event("oom", &[]), event("cpuidle", &[])]), record(3, vec![event("oom", &[])])];
     let (read, _) = read(&written(Payload::Protobuf, &records));
     assert_eq!(read, [record(1, vec![event("oom", &[]), event("cpuidle", &[]), event("oom", &[])])]);
+}
+
+#[test]
+fn what_a_node_told_comes_with_its_last_event() {
+    let account = Some(Account { observed: 9, counted: 2, waiting: 1 });
+    for last in [event("oom", &[]), event("oom", &[40_000]), Bytes::from_static(&[0xff; 40])] {
+        let whole = LogRecord { next_seq: 8, account, ..record(1, vec![event("oom", &[]), last]) };
+        let (read, _) = read(&written(Payload::Protobuf, &[whole]));
+        let told: Vec<_> = read.iter().filter(|record| record.account.is_some()).collect();
+        assert_eq!((told.len(), told[0].next_seq, told[0].account), (1, 8, account));
+    }
 }
 
 #[test]
