@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".galen.v1.Event.data")
         .bytes(".galen.v1.Attachment")
         .bytes(".galen.v1.GetProfileResponse")
+        .codec_path("crate::codec::SmallBuffers")
         .compile_fds(descriptors)?;
     Ok(())
 }

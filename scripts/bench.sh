@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
-#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [waitrate] [dload] [flight] [buffer] [ingest] [kafka] [index]
-#                    [opensearch]
+#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [agents] [reconnect] [waitrate] [dload] [flight] [buffer] [ingest] [kafka]
+#                    [index] [opensearch]
 #
 # Without arguments: all of them, in about half an hour and 20 GB of disk below the target directory at the most.
 set -euo pipefail
@@ -12,12 +12,12 @@ release=${CARGO_TARGET_DIR:-target}/release
 fleet=()
 wanted=("$@")
 if ((${#wanted[@]} == 0)); then
-  wanted=(sizes idle burst short backlog waitrate dload flight buffer ingest kafka index opensearch)
+  wanted=(sizes idle burst short backlog agents reconnect waitrate dload flight buffer ingest kafka index opensearch)
 fi
 
 for one in "${wanted[@]}"; do
   case $one in
-  sizes | idle | burst | short | backlog) fleet+=("$one") ;;
+  sizes | idle | burst | short | backlog | agents | reconnect) fleet+=("$one") ;;
   waitrate | dload | flight | buffer | ingest | kafka | index | opensearch) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2

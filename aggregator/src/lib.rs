@@ -98,9 +98,9 @@ impl Running {
     pub async fn drain(self, deadline: Duration) -> Drained {
         let began = Instant::now();
         if !self.supervisor.token().is_cancelled() {
-            self.leaving.begin(self.seats.count(), self.new_per_second, deadline / 2);
+            self.leaving.begin(self.seats.count(), self.new_per_second, deadline);
             // Who has not gone by then is cut off.
-            let _ = timeout(deadline * 5 / 8, self.seats.emptied()).await;
+            let _ = timeout(Leaving::share(deadline), self.seats.emptied()).await;
         }
         self.supervisor.drain(deadline.saturating_sub(began.elapsed())).await
     }

@@ -1,5 +1,5 @@
-//! Accepts connections, and not more than are allowed: those beyond are closed at once, and counted. So are those that
-//! hold a place without using it ([`calls`]).
+//! Accepts connections, and not more than are allowed: those beyond are closed, and counted, unless another ends in a
+//! moment. So are those that hold a place without using it ([`calls`]).
 
 mod calls;
 
@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -28,6 +28,8 @@ pub(crate) use calls::{Peer, track};
 
 /// Connections that may wait to be accepted: all agents may come at once. The kernel has a bound of its own.
 const BACKLOG: u32 = 16 << 10;
+/// How long a connection waits for another to end, if there are as many as may be.
+const FOR_A_PLACE: Duration = Duration::from_millis(200);
 /// Before another connection is accepted.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -76,8 +78,9 @@ pub(crate) fn connections(
                     continue;
                 }
             };
-            match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+            // When all agents come back at once, the ends of their former connections come with them.
+            match timeout(FOR_A_PLACE, Arc::clone(&places).acquire_owned()).await {
+                Ok(Ok(place)) => {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
@@ -93,7 +96,7 @@ pub(crate) fn connections(
                         _place: place,
                     });
                 }
-                Err(_) => metrics.refused.inc(),
+                _ => metrics.refused.inc(),
             }
         }
     }

@@ -7,7 +7,9 @@ mod support;
 use std::{path::Path, time::Duration};
 
 use galen_aggregator::{Settings, Waits};
-use galen_proto::v1::{Batch, GetStatusRequest, query_service_client::QueryServiceClient};
+use galen_proto::v1::{
+    Batch, GetStatusRequest, Heartbeat, Measure, MeasureKind, query_service_client::QueryServiceClient,
+};
 use galen_runtime::Span;
 use support::{Aggregator, PATIENCE, batch, hello, queue, settings};
 use tempfile::tempdir;
@@ -125,4 +127,46 @@ async fn connections_beyond_the_limit_are_closed_and_counted_until_one_is_free()
     while aggregator.try_call().await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "no place is free again");
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_heartbeats_and_of_streams_delays_nobody_else() {
+    let dir = tempdir().unwrap();
+    let aggregator = Aggregator::with(settings(dir.path(), |config| config.sessions.new_per_second = 50)).await;
+    let (mut bystander, _) = aggregator.welcomed(hello("bystander", &[queue(1, 1000)])).await;
+    let (flooding, _) = aggregator.welcomed(hello("flooding", &[queue(1, 1000)])).await;
+    let measure = |place: usize| Measure {
+        name: format!("galen_agent_flood_{place}_total"),
+        kind: MeasureKind::Counter.into(),
+        value: 1.0,
+        ..Measure::default()
+    };
+    let beat = Heartbeat { measures: (0..2000).map(measure).collect(), ..Heartbeat::default() };
+    let flood = async {
+        loop {
+            flooding.heartbeat(beat.clone()).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let storm = async {
+        loop {
+            // One after the other, whatever is said of when to come again.
+            let _ = aggregator.try_call().await;
+        }
+    };
+    let served = async {
+        for seq in 1..=100 {
+            bystander.batch(Batch { next_seq: 1000, ..batch(seq, seq) }).await;
+            bystander.acknowledged(seq).await;
+        }
+    };
+    tokio::select! {
+        _ = async { tokio::join!(flood, storm) } => unreachable!("they never end"),
+        () = served => {}
+    }
+    let figures = aggregator.metrics().await;
+    // What it told beyond the bounds is counted, and kept is what may be.
+    assert!(figures["galen_aggregator_fleet_refused_figures_total{reason=\"full\"}"] > 0.0, "{figures:?}");
+    assert!(figures["galen_aggregator_fleet_kept_figures"] <= 512.0, "{figures:?}");
+    aggregator.stop().await;
 }

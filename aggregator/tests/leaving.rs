@@ -24,8 +24,8 @@ async fn an_aggregator_that_leaves_is_not_ready_takes_no_session_and_says_goodby
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     let stranger = support::Agent::call(aggregator.endpoint(), support::SESSION);
     agent.batch(ahead(batch(1, 3))).await;
+    agent.acknowledged(3).await;
     let moved = async {
-        agent.acknowledged(3).await;
         assert!(agent.goodbye().await.return_after_millis > 0);
         // Said before the goodbye.
         while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
@@ -40,7 +40,9 @@ async fn an_aggregator_that_leaves_is_not_ready_takes_no_session_and_says_goodby
         // The watch does not hold up the end, and ends with it.
         while watch.message().await.is_ok_and(|word| word.is_some()) {}
     };
-    timeout(PATIENCE, async { tokio::join!(moved, aggregator.stop()) }).await.expect("an end in time");
+    // Far more than the agent needs to leave.
+    let deadline = PATIENCE * 6;
+    timeout(deadline, async { tokio::join!(moved, aggregator.stop_within(deadline)) }).await.expect("an end in time");
     assert_eq!(events_of(&logged(dir.path()).await, "web-1").len(), 6);
 }
 

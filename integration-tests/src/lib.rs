@@ -7,6 +7,7 @@ pub mod burst;
 pub mod faults;
 pub mod fleet;
 pub mod flood;
+pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod query;

@@ -22,6 +22,7 @@ pub mod pprof {
 }
 
 pub mod cloudevent;
+mod codec;
 mod id;
 mod ledger;
 pub use id::ParseEventIdError;

@@ -164,6 +164,8 @@ impl Supervisor {
     ) {
         let name = name.into();
         let shared = Arc::clone(&self.shared);
+        // Boxed, because each future around it would have room for it of its own.
+        let task = Box::pin(task);
         self.start(name.clone(), async move {
             let outcome = shared.watch(&name, task).await;
             if on_end == OnEnd::Shutdown {

@@ -3,6 +3,7 @@
 mod docs;
 mod faults;
 mod licences;
+mod load;
 
 use clap::{Parser, Subcommand};
 
@@ -27,6 +28,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Simulate many agents over real connections and measure what an aggregator takes for them.
+    Load {
+        /// As for `galen-load`: `--agents 10000`, `--every 10s`, `--reconnects 3`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Check the licences of all dependencies against deny.toml.
     Licences,
 }
@@ -35,6 +42,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().chore {
         Chore::Docs { check } => docs::run(check),
         Chore::Faults { arguments } => faults::run(&arguments),
+        Chore::Load { arguments } => load::run(&arguments),
         Chore::Licences => licences::run(),
     }
 }

@@ -35,7 +35,7 @@ impl Metrics {
             connections: listener::Metrics {
                 refused: registry.counter(
                     "session_refused_connections_total",
-                    "Connections of agents and callers beyond the limit, closed at once.",
+                    "Connections of agents and callers beyond the limit, closed because no other ended in a moment.",
                 )?,
                 unused: registry.counters(
                     "session_unused_connections_total",

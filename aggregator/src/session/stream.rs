@@ -30,9 +30,7 @@ use crate::{
 
 /// Heartbeats that may be missed.
 const PATIENCE: u32 = 3;
-/// How long an agent may take to leave after the goodbye. Then no more is read from it.
-const GRACE: Duration = Duration::from_secs(1);
-/// How long it should stay away, so that it does not find the same aggregator still ending.
+/// How long an agent should stay away that was told goodbye, so that it does not find the same aggregator still ending.
 const AWAY: Duration = Duration::from_secs(2);
 
 /// Boxed, because a channel has room for 32 from its beginning.
@@ -70,21 +68,28 @@ pub(super) async fn run(
     let Ok(last_word) = outbox.clone().reserve_owned().await else { return Ok(()) };
     let shutdown = sessions.supervisor.token();
     let mut node = String::new();
-    let session = async {
-        let (hello, announced) = greet(&mut inbox, sessions.terms.limits.batch_bytes, sessions.terms.hello).await?;
-        node.clone_from(&hello.node);
-        let mut session = Session::begin(Arc::clone(&sessions), hello, announced, outbox).await?;
-        let replaced = session.seat.replaced.clone();
+    let ended = {
+        // Pinned where it is, and what is needed only to begin in a box that goes: there are thousands of them.
+        let session = pin!(async {
+            let mut session = Box::pin(async {
+                let terms = &sessions.terms;
+                let (hello, announced) = greet(&mut inbox, terms.limits.batch_bytes, terms.hello).await?;
+                node.clone_from(&hello.node);
+                Session::begin(Arc::clone(&sessions), hello, announced, outbox).await
+            })
+            .await?;
+            let replaced = session.seat.replaced.clone();
+            tokio::select! {
+                biased;
+                () = replaced.cancelled() => Err(End::from(Refusal::Replaced)),
+                end = session.serve(&mut inbox) => end,
+            }
+        });
         tokio::select! {
             biased;
-            () = replaced.cancelled() => Err(End::from(Refusal::Replaced)),
-            end = session.serve(&mut inbox) => end,
+            () = shutdown.cancelled() => Err(End::from(Refusal::ShuttingDown)),
+            ended = session => ended,
         }
-    };
-    let ended = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => Err(End::from(Refusal::ShuttingDown)),
-        ended = session => ended,
     };
     sessions.metrics.connected.set(sessions.seats.count() as i64);
     match ended {
@@ -244,14 +249,18 @@ impl Session {
                     self.waiting = None;
                     queued?;
                 }
-                Step::Settled => self.acknowledge().await?,
+                Step::Settled => {
+                    self.acknowledge().await?;
+                    // That is as good as a heartbeat.
+                    ticks.reset();
+                }
                 Step::Tick => self.beat(reads).await?,
                 Step::Order(command) => {
                     self.sessions.control_metrics.sent.inc();
                     self.send(aggregator_message::Message::Command(command)).await?;
                 }
                 Step::Goodbye => {
-                    self.presence = Presence::MayLeave(Instant::now() + GRACE);
+                    self.presence = Presence::MayLeave(Instant::now() + leaving.grace());
                     let goodbye = Goodbye { return_after_millis: AWAY.as_millis() as u32 };
                     self.send(aggregator_message::Message::Goodbye(goodbye)).await?;
                 }

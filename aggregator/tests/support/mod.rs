@@ -59,7 +59,11 @@ impl Aggregator {
 
     /// Ends it, as SIGTERM does.
     pub(crate) async fn stop(self) {
-        assert_eq!(self.running.drain(PATIENCE).await, Drained::Complete);
+        self.stop_within(PATIENCE).await;
+    }
+
+    pub(crate) async fn stop_within(self, deadline: Duration) {
+        assert_eq!(self.running.drain(deadline).await, Drained::Complete);
     }
 
     /// Waits until a figure is so much.

@@ -1,5 +1,6 @@
 //! The figures of `docs/benchmarks.md`, measured on the real programs as a release builds them.
 
+mod agents;
 mod backlog;
 mod burst;
 mod idle;
@@ -35,6 +36,12 @@ pub async fn run(scratch: &Path, only: &[String]) -> Result<Vec<Figure>> {
     }
     if wanted("backlog") {
         figures.extend(backlog::measure(&scratch.join("backlog")).await?);
+    }
+    if wanted("agents") {
+        figures.extend(agents::connected(&scratch.join("agents")).await?);
+    }
+    if wanted("reconnect") {
+        figures.extend(agents::reconnect(&scratch.join("reconnect")).await?);
     }
     Ok(figures)
 }

@@ -1,0 +1,146 @@
+//! The measurement: an aggregator with nobody, with all agents silent, with all of them sending, and after all came back
+//! at once.
+
+use std::{fmt, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use galen_proto::v1::{GetStatusRequest, query_service_client::QueryServiceClient};
+use galen_runtime::Span;
+use tokio::time::{Instant, sleep};
+
+use super::Load;
+use crate::{fleet::Aggregator, process::Usage};
+
+/// Simulates many agents over real connections and measures what the aggregator takes for them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "galen-load")]
+pub struct Arguments {
+    #[arg(long, default_value_t = 10_000)]
+    pub agents: usize,
+    /// From one event of an agent to its next.
+    #[arg(long, default_value = "10s")]
+    pub every: Span,
+    /// How long all agents are left silent, to send heartbeats, before the memory is read.
+    #[arg(long, default_value = "15s")]
+    pub settle: Span,
+    /// How long the aggregator is watched while the agents send.
+    #[arg(long, default_value = "60s")]
+    pub watch: Span,
+    /// How often all agents drop their connections and come back at once.
+    #[arg(long, default_value_t = 1)]
+    pub reconnects: u32,
+    /// A running aggregator, instead of one of its own. Nobody else may send to it meanwhile.
+    #[arg(long, value_name = "HOST:PORT", requires = "pid")]
+    pub aggregator: Option<SocketAddr>,
+    /// The process of the running aggregator.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// More settings of its own aggregator: `sessions.new_per_second=1000`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Report {
+    pub agents: usize,
+    pub connected_in: Duration,
+    /// Of the aggregator's resident memory for each agent: silent, and after the watch.
+    pub silent_bytes: u64,
+    pub sending_bytes: u64,
+    /// Of one core, during the watch.
+    pub cpu_percent: f64,
+    /// During the watch.
+    pub events: u64,
+    /// Until all were acknowledged again, with the CPU time that the aggregator took.
+    pub reconnects: Vec<(Duration, Duration)>,
+    pub refused: u64,
+    pub failed: u64,
+    pub before_bytes: u64,
+    pub peak_bytes: u64,
+}
+
+/// Measures, with an aggregator of its own in `dir` unless one is named.
+pub async fn run(arguments: &Arguments, dir: &Path) -> Result<Report> {
+    let Arguments { agents, every, settle, watch, reconnects, .. } = *arguments;
+    let mut own = None;
+    let (address, pid) = match (arguments.aggregator, arguments.pid) {
+        (Some(address), Some(pid)) => (address, pid),
+        _ => {
+            let many = format!("sessions.max_agents={agents}");
+            let settings = arguments.settings.iter().chain([&many]).map(String::as_str).collect::<Vec<_>>();
+            let own = own.insert(Aggregator::start(dir, &settings).await?);
+            (own.addresses.grpc, own.process.pid())
+        }
+    };
+    let (empty, logged) = (Usage::of(pid)?, logged(address).await?);
+    let each = |usage: Usage| usage.resident_bytes.saturating_sub(empty.resident_bytes) / agents as u64;
+    let began = Instant::now();
+    let load = Load::start(address, agents).await?;
+    let connected_in = began.elapsed();
+    sleep(settle.0).await;
+    let silent_bytes = each(Usage::of(pid)?);
+
+    load.record(every.0);
+    // Until each has sent.
+    sleep(every.0).await;
+    let (before, recorded, began) = (Usage::of(pid)?, load.recorded(), Instant::now());
+    sleep(watch.0).await;
+    let (after, took) = (Usage::of(pid)?, began.elapsed().as_secs_f64());
+    let events = load.recorded() - recorded;
+    load.settle().await?;
+
+    let mut back = Vec::new();
+    for _ in 0..reconnects {
+        let cpu = Usage::of(pid)?.cpu;
+        back.push((load.reconnect().await?, Usage::of(pid)?.cpu - cpu));
+    }
+    let in_log = self::logged(address).await? - logged;
+    ensure!(in_log == load.recorded(), "{} events were recorded, the log has {in_log}", load.recorded());
+    Ok(Report {
+        agents,
+        connected_in,
+        silent_bytes,
+        sending_bytes: each(after),
+        cpu_percent: (after.cpu - before.cpu).as_secs_f64() / took * 100.0,
+        events,
+        reconnects: back,
+        refused: load.refused(),
+        failed: load.failed(),
+        before_bytes: empty.resident_bytes,
+        peak_bytes: Usage::of(pid)?.peak_resident_bytes,
+    })
+}
+
+/// Events that the log was ever given.
+async fn logged(aggregator: SocketAddr) -> Result<u64> {
+    let mut query = QueryServiceClient::connect(format!("http://{aggregator}")).await?;
+    Ok(query.get_status(GetStatusRequest {}).await?.into_inner().log_next_offset)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = |bytes: u64| bytes as f64 / 1024.0;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "{} agents, all connected in {:.1} s", self.agents, self.connected_in.as_secs_f64())?;
+        writeln!(
+            f,
+            "resident memory a connection: {:.1} KiB silent, {:.1} KiB sending ({:.0} MiB without agents, peak {:.0} MiB)",
+            kib(self.silent_bytes),
+            kib(self.sending_bytes),
+            mib(self.before_bytes),
+            mib(self.peak_bytes)
+        )?;
+        writeln!(f, "CPU: {:.1} % of a core for {} events", self.cpu_percent, self.events)?;
+        for (took, cpu) in &self.reconnects {
+            let (took, cpu) = (took.as_secs_f64(), cpu.as_secs_f64());
+            writeln!(f, "all back and acknowledged in {took:.1} s, with {cpu:.1} s of CPU")?;
+        }
+        write!(
+            f,
+            "told to come later {} times, failed {} times; every event is in the log once",
+            self.refused, self.failed
+        )
+    }
+}
