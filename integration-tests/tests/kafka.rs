@@ -69,9 +69,14 @@ impl Fleet {
         for replica in &self.replicas {
             has_copied(replica, events).await?;
             has_stored(replica).await?;
-            let (accepted_then, stored) = oracle::check(replica, &self.agent).await?;
-            assert_eq!((accepted_then, stored as u64), (accepted, events));
         }
+        let (accepted_then, stored) = oracle::check(&self.replicas[self.at], &self.agent).await?;
+        assert_eq!((accepted_then, stored as u64), (accepted, events));
+        // The other has the same, none of them twice.
+        let text = format!("tracer:flood AND node:{NODE}");
+        let here = query::all(&mut self.replicas[self.at].query.clone(), &text).await?;
+        let there = query::all(&mut self.replicas[1 - self.at].query.clone(), &text).await?;
+        assert!(here == there, "{} events here, {} there", here.len(), there.len());
         Ok(accepted)
     }
 }
