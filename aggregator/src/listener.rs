@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -28,7 +28,7 @@ pub(crate) use calls::{Peer, track};
 
 /// Connections that may wait to be accepted: all agents may come at once. The kernel has a bound of its own.
 const BACKLOG: u32 = 16 << 10;
-/// How long a connection waits for another to end, if there are as many as may be.
+/// How long connections wait for another to end, once there are as many as may be.
 const FOR_A_PLACE: Duration = Duration::from_millis(200);
 /// Before another connection is accepted.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
@@ -68,6 +68,7 @@ pub(crate) fn connections(
 ) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
     async_stream::stream! {
+        let mut full_since = None;
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -79,8 +80,13 @@ pub(crate) fn connections(
                 }
             };
             // When all agents come back at once, the ends of their former connections come with them.
-            match timeout(FOR_A_PLACE, Arc::clone(&places).acquire_owned()).await {
+            if places.available_permits() > 0 {
+                full_since = None;
+            }
+            let until = *full_since.get_or_insert_with(Instant::now) + FOR_A_PLACE;
+            match timeout_at(until, Arc::clone(&places).acquire_owned()).await {
                 Ok(Ok(place)) => {
+                    full_since = None;
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
