@@ -12,13 +12,19 @@ export RUSTUP_TOOLCHAIN := $(toolchain)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo release test test-kernels test-kubernetes check docs bench soak
+.PHONY: help demo demo-full release test test-kernels test-kubernetes check docs bench soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: release ## Catch a real CPU burst on this machine and show it; ARGS='--for 60s' ends by itself. Needs root
 	@"$(target_dir)/release/galen" demo $(ARGS)
+
+demo-full: release ## The same with two agents, two replicas, Kafka, OpenSearch, Redis and Prometheus; ARGS='--for 120s'. Needs root
+	@scripts/bootstrap.sh test
+	scripts/services/services.sh fetch kafka opensearch
+	RUSTFLAGS="$(release_flags)" cargo build --release --locked -p galen-integration-tests --bins
+	@"$(target_dir)/release/galen-full" $(ARGS)
 
 release: ## Build the three programs as they are shipped
 	@scripts/bootstrap.sh build
