@@ -1,5 +1,7 @@
 //! Two replicas on one Kafka, with an agent that moves between them: whatever is killed or hangs, what was accepted is
-//! found on both, once.
+//! found on both, once. Searches are answered by each replica's own store, or by one OpenSearch.
+
+#![allow(clippy::print_stdout, reason = "a failure is repeated with the seed that is said")]
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -8,14 +10,15 @@ use galen_integration_tests::{
     fleet::{Agent, Aggregator},
     oracle, query, wait,
 };
-use galen_proto::v1::GetStatusRequest;
-use galen_services::{Server, kafka};
+use galen_proto::v1::{GetStatusRequest, SearchEventsRequest};
+use galen_services::{Server, kafka, opensearch};
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 const AGENT: &str = "galen-flood-agent";
 const NODE: &str = "victim";
+const EVENTS: &str = "tracer:flood AND node:victim";
 /// Rounds of `make test`; `make soak` sets more by the environment.
 const ROUNDS: usize = 10;
 /// Longest time between two faults.
@@ -25,6 +28,7 @@ const DELIVERY: Duration = Duration::from_secs(120);
 /// Everything, each with a directory of its own.
 struct Fleet {
     kafka: Server,
+    opensearch: Option<Server>,
     dir: TempDir,
     replicas: Vec<Aggregator>,
     agent: Agent,
@@ -33,22 +37,23 @@ struct Fleet {
 }
 
 impl Fleet {
-    async fn start() -> Result<Self> {
+    async fn start(opensearch: Option<Server>) -> Result<Self> {
         let (kafka, dir) = (kafka(), tempfile::tempdir()?);
         for name in ["replica-0", "replica-1", "agent"] {
             fs::create_dir_all(dir.path().join(name))?;
         }
         let mut replicas = Vec::new();
         for place in 0..2 {
-            replicas.push(replica(&kafka, dir.path().join(format!("replica-{place}"))).await?);
+            replicas.push(replica(&kafka, opensearch.as_ref(), dir.path().join(format!("replica-{place}"))).await?);
         }
         let agent = agent(&dir, &replicas[0], true)?;
-        Ok(Self { kafka, dir, replicas, agent, at: 0 })
+        Ok(Self { kafka, opensearch, dir, replicas, agent, at: 0 })
     }
 
     async fn kill_replica(&mut self, place: usize) -> Result<()> {
         self.replicas[place].process.kill()?;
-        self.replicas[place] = replica(&self.kafka, self.dir.path().join(format!("replica-{place}"))).await?;
+        let dir = self.dir.path().join(format!("replica-{place}"));
+        self.replicas[place] = replica(&self.kafka, self.opensearch.as_ref(), dir).await?;
         Ok(())
     }
 
@@ -69,21 +74,24 @@ impl Fleet {
         for replica in &self.replicas {
             has_copied(replica, events).await?;
             has_stored(replica).await?;
+            finds(replica, events).await?;
         }
         let (accepted_then, stored) = oracle::check(&self.replicas[self.at], &self.agent).await?;
         assert_eq!((accepted_then, stored as u64), (accepted, events));
         // The other has the same, none of them twice.
-        let text = format!("tracer:flood AND node:{NODE}");
-        let here = query::all(&mut self.replicas[self.at].query.clone(), &text).await?;
-        let there = query::all(&mut self.replicas[1 - self.at].query.clone(), &text).await?;
+        let here = query::all(&mut self.replicas[self.at].query.clone(), EVENTS).await?;
+        let there = query::all(&mut self.replicas[1 - self.at].query.clone(), EVENTS).await?;
         assert!(here == there, "{} events here, {} there", here.len(), there.len());
         Ok(accepted)
     }
 }
 
-async fn replica(kafka: &Server, dir: PathBuf) -> Result<Aggregator> {
+async fn replica(kafka: &Server, opensearch: Option<&Server>, dir: PathBuf) -> Result<Aggregator> {
     let brokers = format!("kafka.brokers=\"{}\"", kafka.brokers());
-    Aggregator::start(&dir, &[&brokers, "kafka.partitions=3", "kafka.patience=\"5s\""]).await
+    let urls = opensearch.map(|server| format!("opensearch.urls=[\"{}\"]", server.url()));
+    let settings = [Some(brokers.as_str()), Some("kafka.partitions=3"), Some("kafka.patience=\"5s\""), urls.as_deref()];
+    let settings: Vec<&str> = settings.into_iter().flatten().collect();
+    Aggregator::start(&dir, &settings).await
 }
 
 fn agent(dir: &TempDir, replica: &Aggregator, floods: bool) -> Result<Agent> {
@@ -118,9 +126,22 @@ async fn has_stored(replica: &Aggregator) -> Result<()> {
     .with_context(|| replica.process.tail())
 }
 
+/// Waits until a search finds so many events of the node: OpenSearch shows what it has taken a moment later.
+async fn finds(replica: &Aggregator, events: u64) -> Result<()> {
+    wait::until("all to be found", DELIVERY, || {
+        let mut query = replica.query.clone();
+        async move {
+            let request = SearchEventsRequest { query: EVENTS.to_owned(), limit: 1, ..Default::default() };
+            Ok((query.search_events(request).await?.into_inner().total == events).then_some(()))
+        }
+    })
+    .await
+    .with_context(|| replica.process.tail())
+}
+
 #[tokio::test]
 async fn a_replica_that_hung_while_its_agent_moved_tells_nothing_twice() -> Result<()> {
-    let mut fleet = Fleet::start().await?;
+    let mut fleet = Fleet::start(None).await?;
     for _ in 0..2 {
         let hung = fleet.at;
         // In the middle of a batch, as likely as not: it has events that it did not write yet.
@@ -139,26 +160,38 @@ async fn a_replica_that_hung_while_its_agent_moved_tells_nothing_twice() -> Resu
 
 #[tokio::test]
 async fn what_was_accepted_is_found_once_on_every_replica_whatever_is_killed() -> Result<()> {
+    survives(Fleet::start(None).await?).await
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_found_once_in_opensearch_whatever_is_killed() -> Result<()> {
+    survives(Fleet::start(Some(opensearch())).await?).await
+}
+
+async fn survives(mut fleet: Fleet) -> Result<()> {
     let rounds = std::env::var("GALEN_SOAK_ROUNDS").map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
     let seed = std::env::var("GALEN_SEED").map_or_else(|_| Ok(fastrand::u64(..)), |seed| seed.parse())?;
     println!("GALEN_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut fleet = Fleet::start().await?;
     for _ in 0..rounds {
         sleep(Duration::from_millis(random.u64(0..PACE_MILLIS))).await;
-        match random.usize(0..4) {
-            0 => fleet.move_agent(true)?,
-            1 => fleet.kill_replica(fleet.at).await?,
-            2 => fleet.kill_replica(1 - fleet.at).await?,
-            _ => {
-                fleet.kafka.kill();
-                sleep(Duration::from_millis(random.u64(0..PACE_MILLIS))).await;
-                fleet.kafka.restart();
-            }
+        match (random.usize(0..5), &fleet.opensearch) {
+            (0, _) => fleet.move_agent(true)?,
+            (1, _) => fleet.kill_replica(fleet.at).await?,
+            (2, _) => fleet.kill_replica(1 - fleet.at).await?,
+            (3, Some(opensearch)) => revive(opensearch, &mut random).await,
+            _ => revive(&fleet.kafka, &mut random).await,
         }
     }
     let accepted = fleet.check().await?;
     assert!(accepted > rounds, "only {accepted} events were accepted: there was no load");
     println!("{rounds} rounds, {accepted} events accepted");
     Ok(())
+}
+
+/// Kills a server, and starts it again after a while.
+async fn revive(server: &Server, random: &mut fastrand::Rng) {
+    server.kill();
+    sleep(Duration::from_millis(random.u64(0..PACE_MILLIS))).await;
+    server.restart();
 }

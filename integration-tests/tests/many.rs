@@ -72,11 +72,9 @@ async fn an_agent_goes_to_another_aggregator_before_its_own_ends_and_loses_nothi
         })
         .await?;
         let said = agent.process.log().matches("the aggregator said goodbye").count();
-        assert_eq!(said, moves, "{}", agent.process.tail());
+        assert_eq!(said, moves, "it was cut off, not asked to go: {}", agent.process.tail());
         aggregators[at] = Aggregator::start(&dirs[at], &[]).await?;
     }
-    // It was asked to go each time, and never cut off.
-    assert!(!agent.process.log().contains("no session with the aggregator"), "{}", agent.process.tail());
     assert!(agent.process.terminate(LIMIT).await?.success(), "{}", agent.process.tail());
 
     let accepted = oracle::accepted(&dirs[2].join("records"))?;
