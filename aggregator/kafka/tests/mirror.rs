@@ -120,7 +120,12 @@ async fn records_of_others_are_passed_over_whatever_is_in_them() {
     replica.append("web-1", 11, 20).unwrap();
     let copy = Copy::open(&settings, dir.path());
     assert_eq!(copy.events(20).await, expected(20));
-    assert_eq!(copy.mirror.stats().joined.unreadable, 4);
+    // Counted a moment after the events are there.
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while copy.mirror.stats().joined.unreadable != 4 {
+        assert!(tokio::time::Instant::now() < until, "{:?}", copy.mirror.stats());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     copy.close().await;
     replica.close();
 }
