@@ -37,20 +37,20 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(500);
 pub struct Reader {
     consumer: Arc<StreamConsumer<Context>>,
     shared: Arc<Shared>,
-    topic: String,
     group: String,
     joiner: Joiner,
     skipped: Vec<Skipped>,
     /// Where each partition should go on.
     expected: HashMap<i32, u64>,
-    /// Places that are still to be committed, because partitions were moving.
-    uncommitted: HashMap<i32, u64>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
+    topic: String,
     /// Partitions that went to others, or came back, since somebody looked.
     moved: Mutex<Vec<i32>>,
+    /// Places that are still to be committed, because partitions were moving.
+    uncommitted: Mutex<HashMap<i32, u64>>,
     lag: AtomicU64,
 }
 
@@ -77,19 +77,17 @@ impl Reader {
             .set("session.timeout.ms", "10000")
             // An effect may take that long, where it is of something that is away.
             .set("max.poll.interval.ms", "1800000");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { topic, ..Shared::default() });
         let context = Context { link: Link::default(), shared: Arc::clone(&shared) };
         let consumer: StreamConsumer<Context> = client.create_with_context(context).map_err(Error::Client)?;
-        consumer.subscribe(&[&topic]).map_err(|source| Error::Read { topic: topic.clone(), source })?;
+        consumer.subscribe(&[&shared.topic]).map_err(|source| Error::Read { topic: shared.topic.clone(), source })?;
         Ok(Self {
             consumer: Arc::new(consumer),
             shared,
-            topic,
             group,
             joiner: Joiner::default(),
             skipped: Vec::new(),
             expected: HashMap::new(),
-            uncommitted: HashMap::new(),
         })
     }
 
@@ -101,7 +99,7 @@ impl Reader {
     async fn gather(&mut self, max_events: usize) -> Result<Delivery, galen_log::Error> {
         let consumer = Arc::clone(&self.consumer);
         loop {
-            let message = if self.uncommitted.is_empty() {
+            let message = if self.shared.uncommitted.lock().is_empty() {
                 consumer.recv().await
             } else {
                 let Ok(message) = timeout(COMMIT_AGAIN, consumer.recv()).await else {
@@ -151,7 +149,7 @@ impl Reader {
         for partition in moved {
             self.joiner.forget(partition);
             self.expected.remove(&partition);
-            self.uncommitted.remove(&partition);
+            self.shared.uncommitted.lock().remove(&partition);
         }
     }
 
@@ -159,19 +157,18 @@ impl Reader {
     async fn note(&mut self) -> Result<(), galen_log::Error> {
         let failed = |source| Error::Commit { group: self.group.clone(), source }.log("commit a place in Kafka");
         let owned = self.consumer.assignment().map_err(failed)?;
-        self.uncommitted.retain(|partition, _| owned.find_partition(&self.topic, *partition).is_some());
-        if self.uncommitted.is_empty() {
+        let offsets = {
+            let mut uncommitted = self.shared.uncommitted.lock();
+            uncommitted.retain(|partition, _| owned.find_partition(&self.shared.topic, *partition).is_some());
+            self.shared.offsets(&uncommitted).map_err(failed)?
+        };
+        if offsets.count() == 0 {
             return Ok(());
-        }
-        let mut offsets = TopicPartitionList::new();
-        for (&partition, &next) in &self.uncommitted {
-            let next = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
-            offsets.add_partition_offset(&self.topic, partition, next).map_err(failed)?;
         }
         let consumer = Arc::clone(&self.consumer);
         let committed = tokio::task::spawn_blocking(move || consumer.commit(&offsets, CommitMode::Sync)).await;
         match committed.map_err(galen_log::Error::Interrupted)? {
-            Ok(()) => self.uncommitted.clear(),
+            Ok(()) => self.shared.uncommitted.lock().clear(),
             // Again when they have moved, for those that are still here.
             Err(error) if is_moving(&error) => tracing::debug!(%error, "partitions move"),
             Err(source) => return Err(failed(source)),
@@ -180,7 +177,7 @@ impl Reader {
     }
 
     fn failed(&self, source: KafkaError) -> galen_log::Error {
-        Error::Read { topic: self.topic.clone(), source }.log("read from Kafka")
+        Error::Read { topic: self.shared.topic.clone(), source }.log("read from Kafka")
     }
 }
 
@@ -190,12 +187,23 @@ impl Consumer for Reader {
     }
 
     fn commit(&mut self, place: &Place) -> BoxFuture<'_, Result<(), galen_log::Error>> {
-        self.uncommitted.extend(place.0.iter().copied());
+        self.shared.uncommitted.lock().extend(place.0.iter().copied());
         Box::pin(self.note())
     }
 
     fn lag(&self) -> u64 {
         self.shared.lag.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn offsets(&self, places: &HashMap<i32, u64>) -> Result<TopicPartitionList, KafkaError> {
+        let mut offsets = TopicPartitionList::new();
+        for (&partition, &next) in places {
+            let next = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
+            offsets.add_partition_offset(&self.topic, partition, next)?;
+        }
+        Ok(offsets)
     }
 }
 
@@ -244,21 +252,28 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
-    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(list) | Rebalance::Revoke(list) => {
-                tracing::info!(partitions = list.count(), change = ?rebalance_name(rebalance), "partitions move");
-                self.shared.moved.lock().extend(list.elements().iter().map(|element| element.partition()));
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let (list, change) = match rebalance {
+            Rebalance::Assign(list) => (list, "assigned"),
+            Rebalance::Revoke(list) => (list, "revoked"),
+            Rebalance::Error(error) => {
+                tracing::warn!(%error, "the group could not be arranged anew");
+                return;
             }
-            Rebalance::Error(error) => tracing::warn!(%error, "the group could not be arranged anew"),
+        };
+        tracing::info!(partitions = list.count(), change, "partitions move");
+        let moved: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        // The last moment in which these places are ours to commit, also when the reader is closed. The broker has it
+        // before the partitions go: nothing of it is handed out again.
+        let mut leaving = self.shared.uncommitted.lock().clone();
+        leaving.retain(|partition, _| moved.contains(partition));
+        if !leaving.is_empty() && matches!(rebalance, Rebalance::Revoke(_)) {
+            let committed =
+                self.shared.offsets(&leaving).and_then(|offsets| consumer.commit(&offsets, CommitMode::Async));
+            if let Err(error) = committed {
+                tracing::debug!(%error, "places of partitions that go could not be committed");
+            }
         }
-    }
-}
-
-fn rebalance_name(rebalance: &Rebalance<'_>) -> &'static str {
-    match rebalance {
-        Rebalance::Assign(_) => "assigned",
-        Rebalance::Revoke(_) => "revoked",
-        Rebalance::Error(_) => "error",
+        self.shared.moved.lock().extend(moved);
     }
 }

@@ -4,9 +4,15 @@
 
 mod support;
 
+use std::{pin::pin, time::Duration};
+
 use galen_kafka::{Reader, Settings};
 use galen_log::Consumer;
 use galen_services::kafka;
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
 use support::{Found, PATIENCE, Replica, has_all, note, read_until, settings};
 use tokio::time::{Instant, timeout};
 
@@ -28,6 +34,24 @@ fn write(settings: &Settings, first: u64, last: u64) {
 
 fn all_are_there(found: &Found, last: u64) -> bool {
     found.len() as u64 == NODES * last
+}
+
+/// Until the places that a group has committed are together `events`.
+async fn committed(brokers: String, group: &str, events: i64) {
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_range("moving.events", 0, 2);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let places = client.committed_offsets(partitions.clone(), PATIENCE).unwrap();
+        let sum: i64 = places.elements().iter().filter_map(|place| place.offset().to_raw()).map(|at| at.max(0)).sum();
+        if sum == events {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{sum} of {events} are committed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +105,7 @@ async fn partitions_that_move_in_the_middle_of_a_batch_lose_nothing() {
                 note(&mut found, &delivery.records);
                 second.commit(&delivery.place).await.unwrap();
             }
-            () = tokio::time::sleep(std::time::Duration::from_millis(500)), if of_second == 0 => {
+            () = tokio::time::sleep(Duration::from_millis(500)), if of_second == 0 => {
                 // The first had taken all: there must be something for the second.
                 write(&settings, last + 1, last + 10);
                 last += 10;
@@ -89,6 +113,15 @@ async fn partitions_that_move_in_the_middle_of_a_batch_lose_nothing() {
         }
     }
     (0..NODES).for_each(|number| has_all(&found, &node(number), last));
+    // A place that was refused while partitions moved is committed when they have.
+    let mut committed = pin!(committed(kafka.brokers(), "moving.index", (NODES * last).cast_signed()));
+    loop {
+        tokio::select! {
+            delivery = first.next(64) => first.commit(&delivery.unwrap().place).await.unwrap(),
+            delivery = second.next(64) => second.commit(&delivery.unwrap().place).await.unwrap(),
+            () = &mut committed => break,
+        }
+    }
     // What both committed, nobody is handed again.
     drop((first, second));
     write(&settings, last + 1, last + 1);

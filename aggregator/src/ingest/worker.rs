@@ -20,6 +20,9 @@ use crate::{
 const GROUP_BYTES: u64 = 8 << 20;
 /// A group is closed with this many requests.
 const GROUP_REQUESTS: usize = 1024;
+/// From the beginning of a group to that of the next. Events that come one by one, from thousands of agents, would
+/// each be a sync of the disk and a wake-up of everyone who reads the log.
+const GROUP_EVERY: Duration = Duration::from_millis(10);
 /// First and longest wait before the log is opened again.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// While the log is closed, requests are answered this often.
@@ -73,9 +76,12 @@ impl Worker {
 
     /// Until it is told to close, or nobody can ask any more. What was queued before is logged.
     pub fn run(mut self) {
+        let mut next = Instant::now();
         while !self.closing
             && let Some(request) = self.requests.blocking_recv()
         {
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+            next = Instant::now() + GROUP_EVERY;
             self.gather(request);
             if let Err(error) = self.commit() {
                 self.reopen(&error);
