@@ -52,6 +52,8 @@ pub(crate) struct Collector {
     pub(crate) table_full: u64,
     /// Records that were not understood, of any capture of the time.
     pub(crate) bad_records: u64,
+    /// Samples whose kernel side could not be read.
+    pub(crate) kernel_unreadable: u64,
 }
 
 /// What a capture has at its end.
@@ -65,6 +67,7 @@ impl Collector {
     /// `places` are those of the sample's frames: `kernel` of the kernel, then the program's.
     pub(crate) fn add(&mut self, sample: &Sample<'_>, kernel: usize, places: &[Place]) {
         self.samples += 1;
+        self.kernel_unreadable += u64::from(sample.kernel_error != 0);
         self.count(sample, kernel > 0);
         let (kernel_places, user_places) = places.split_at(kernel.min(places.len()));
         let (user, kept) = judge(sample, user_places);

@@ -24,6 +24,8 @@ pub struct Summary {
     pub samples: u64,
     /// Of these, taken while the kernel ran.
     pub kernel_samples: u64,
+    /// Samples whose kernel side could not be read: they look like the program's.
+    pub kernel_unreadable: u64,
     /// Different stacks, told apart by thread name and process too.
     pub stacks: u64,
     pub user_stacks: UserStacks,

@@ -32,6 +32,7 @@ pub(crate) struct Taken {
 pub(crate) fn build(ended: Ended, taken: &Taken) -> io::Result<Profile> {
     let Ended { collector, ring_full } = ended;
     let lost = Lost { ring_full, table_full: collector.table_full, bad_record: collector.bad_records };
+    let kernel_unreadable = collector.kernel_unreadable;
     let Collected { places, stacks, mut processes } = collector.finish();
     processes.sort_unstable_by_key(|busy| (std::cmp::Reverse(busy.samples), busy.pid));
     let symbols = Symbols::of(&places);
@@ -42,6 +43,7 @@ pub(crate) fn build(ended: Ended, taken: &Taken) -> io::Result<Profile> {
         period: taken.period,
         samples: 0,
         kernel_samples: 0,
+        kernel_unreadable,
         stacks: stacks.len() as u64,
         user_stacks: UserStacks::default(),
         lost,

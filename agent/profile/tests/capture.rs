@@ -99,7 +99,7 @@ fn captures_at_one_time_are_apart() {
     assert_eq!(pids(&decoded(&first)), [i64::from(spin.pid())]);
     assert_eq!(pids(&decoded(&second)), [i64::from(kernel.pid())]);
     assert_eq!(hottest(&first), "galen_hot_loop");
-    assert!(second.summary.kernel_samples > second.summary.samples * 9 / 10, "{:#?}", second.summary);
+    assert!(second.summary.kernel_samples * 100 > second.summary.samples * 98, "{:#?}", second.summary);
     assert!(first.summary.kernel_samples < first.summary.samples / 10, "{:#?}", first.summary);
 }
 

@@ -55,6 +55,7 @@ struct Profiled {
     /// Samples in the profile, and of these the ones taken while the kernel ran.
     samples: u64,
     kernel_samples: u64,
+    kernel_unreadable: u64,
     kernel_percent: f64,
     stacks: u64,
     lost: LostSamples,
@@ -178,6 +179,7 @@ impl Profiled {
         Self {
             samples: summary.samples,
             kernel_samples: summary.kernel_samples,
+            kernel_unreadable: summary.kernel_unreadable,
             kernel_percent: share(summary.kernel_samples),
             stacks: summary.stacks,
             lost: LostSamples {
