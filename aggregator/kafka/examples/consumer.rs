@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use galen_proto::v1::Event;
 use prost::Message as _;
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
         match consumer.poll(Duration::from_millis(200)).transpose()? {
             Some(record) => {
                 last = Instant::now();
-                if let Some(line) = line(&record, &mut seen)? {
+                if let Some(line) = line(&record, &mut seen) {
                     events += 1;
                     writeln!(stdout(), "{line}")?;
                 }
@@ -77,23 +77,24 @@ fn main() -> Result<()> {
 }
 
 /// What is printed for a record; nothing for one that is no event, or that came before.
-fn line(record: &BorrowedMessage<'_>, seen: &mut Seen) -> Result<Option<String>> {
-    let kind = header(record, "ce_type").unwrap_or_default();
+fn line(record: &BorrowedMessage<'_>, seen: &mut Seen) -> Option<String> {
+    let kind = header(record, "ce_type")?;
     if !kind.starts_with("io.galen.event.") || kind.ends_with(".attachment") {
-        return Ok(None);
+        return None;
     }
-    let id = header(record, "ce_id").context("an event has an id")?;
+    let id = header(record, "ce_id")?;
     if !seen.is_new(id) {
-        return Ok(None);
+        return None;
     }
     let time = header(record, "ce_time").unwrap_or_default();
     let payload = record.payload().unwrap_or_default();
     let what = if header(record, "content-type") == Some("application/json") {
         String::from_utf8_lossy(payload).into_owned()
     } else {
-        Event::decode(payload)?.summary
+        // What others wrote there must not keep it from going on.
+        Event::decode(payload).map_or_else(|error| format!("cannot be read: {error}"), |event| event.summary)
     };
-    Ok(Some(format!("{time} {id} {kind}: {what}")))
+    Some(format!("{time} {id} {kind}: {what}"))
 }
 
 fn header<'a>(record: &'a BorrowedMessage<'_>, key: &str) -> Option<&'a str> {

@@ -16,6 +16,8 @@
 //! | `galen_event` | with JSON alone: the event as it came, in protobuf |
 //! | `galen_told` | with some events: what the node told of its queue, for the ledger |
 //!
+//! Of a name of tracer or container that is longer than 256 bytes, headers have the begin.
+//!
 //! The value is the event as its agent sent it: a `galen.v1.Event` without its identity, or with `kafka.payload` set to
 //! `json` what the API gives for it. The record's time is when the aggregator received the event.
 //!

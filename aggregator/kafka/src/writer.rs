@@ -149,9 +149,17 @@ impl Writer {
             let value = self.known.value(&node);
             let record =
                 Outgoing { topic: &self.topics.watermarks, key: &node, payload: &value, headers: None, timestamp: 0 };
-            if let Err(error) = producer.send_aside(record, began + self.settings.patience) {
-                self.known.keep(nodes.chain([node]));
-                return Err(error);
+            match producer.send_aside(record, began + self.settings.patience) {
+                Ok(()) => {}
+                // It would be the next time, too. The others do without: an event may be in the topic twice.
+                Err(error) if error.kind() == "too_large" => {
+                    tracing::warn!(%node, bytes = value.len(), "what is known of a node is too much for a record");
+                    self.figures.lost_aside.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    self.known.keep(nodes.chain([node]));
+                    return Err(error);
+                }
             }
         }
         self.tell_at = Instant::now() + TELL_EVERY.max(began.elapsed() * TELL_SHARE);

@@ -99,16 +99,12 @@ impl Joiner {
         self.stats
     }
 
-    /// The records, each with where its partition goes on behind it, and where the partitions go on behind all of them.
-    /// Both stand before the first event whose parts have not all come.
+    /// The records, each with where its partition goes on behind it and those before it, and where the partitions go on
+    /// behind all of them. Both stand before the first event whose parts had not all come by then: those that a disk has
+    /// of the records may be the first ones alone.
     pub(crate) fn take(&mut self) -> (Vec<LogRecord>, Place) {
-        let mut records = std::mem::take(&mut self.records);
+        let records = std::mem::take(&mut self.records);
         (self.events, self.bytes) = (0, 0);
-        for record in &mut records {
-            if let Some(position) = &mut record.position {
-                position.next = position.next.min(self.oldest_open(position.partition));
-            }
-        }
         let mut place: Vec<(i32, u64)> = std::mem::take(&mut self.seen).into_iter().collect();
         place.iter_mut().for_each(|(partition, next)| *next = (*next).min(self.oldest_open(*partition)));
         place.sort_unstable();
@@ -141,13 +137,14 @@ impl Joiner {
             Timestamp::CreateTime(millis) | Timestamp::LogAppendTime(millis) => millis.saturating_mul(1_000_000),
             Timestamp::NotAvailable => 0,
         };
-        let position = Some(Position { partition, next: offset + 1 });
+        let position = Some(self.behind(partition, offset));
         if fields.kind == LOSSES {
             let record = LogRecord::decode(message.payload()?).ok()?;
             (record.events.is_empty() && !record.node.is_empty()).then_some(())?;
             self.records.push(LogRecord { received_unix_nanos, position, ..record });
-        } else if let Some((number, of)) = fields.part {
-            self.part(partition, fields.id.rsplit_once('#')?.0, number, of, message.payload().unwrap_or_default());
+        } else if let Some(part) = fields.part {
+            let event = fields.id.rsplit_once('#')?.0;
+            self.part((partition, offset), event, part, message.payload().unwrap_or_default());
         } else if fields.kind.starts_with("io.galen.event.") {
             let id = Id::parse(fields.id)?;
             let event = Bytes::copy_from_slice(fields.event.or(message.payload()).unwrap_or_default());
@@ -202,7 +199,8 @@ impl Joiner {
         }
     }
 
-    fn part(&mut self, partition: i32, event: &str, number: usize, of: usize, part: &[u8]) {
+    fn part(&mut self, place: (i32, u64), event: &str, (number, of): (usize, usize), part: &[u8]) {
+        let (partition, offset) = place;
         let key = (partition, event.to_owned());
         let Some(open) = self.open.get_mut(&key).filter(|open| open.parts.len() == of) else {
             self.stats.incomplete += 1;
@@ -217,12 +215,17 @@ impl Joiner {
         }
         if let Some(open) = self.open.remove(&key) {
             self.open_bytes -= open.bytes();
-            let next = self.seen.get(&partition).copied().unwrap_or_default();
+            let position = self.behind(partition, offset);
             if let Some(id) = Id::parse(event) {
-                self.event(&id, open.join(), open.received_unix_nanos, Some(Position { partition, next }));
+                self.event(&id, open.join(), open.received_unix_nanos, Some(position));
                 self.tell(open.told);
             }
         }
+    }
+
+    /// Where a partition goes on when the record at `offset` was read.
+    fn behind(&self, partition: i32, offset: u64) -> Position {
+        Position { partition, next: self.oldest_open(partition).min(offset + 1) }
     }
 
     fn oldest_open(&self, partition: i32) -> u64 {

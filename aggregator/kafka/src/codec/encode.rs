@@ -19,6 +19,8 @@ use crate::{Payload, producer::Outgoing, topics::Topics};
 
 /// Room that headers and key may take.
 const HEADERS: usize = 2 << 10;
+/// Longest name of a tracer or a container in a header: agents may send any.
+const MAX_NAME: usize = 256;
 /// Declared losses in one record, about 25 bytes each.
 const LOSSES_AT_A_TIME: usize = 256;
 
@@ -150,7 +152,7 @@ impl Encoder {
         json: Option<&'a [u8]>,
         parts: Option<(usize, &Range<usize>)>,
     ) -> Outgoing<'a> {
-        let kind = cloudevent::event_type(&self.head.tracer, self.head.kind);
+        let kind = cloudevent::event_type(name(&self.head.tracer), self.head.kind);
         let mut headers = self.headers(queue, &self.id, &kind, if json.is_some() { JSON } else { PROTOBUF });
         self.time.clear();
         let observed = OffsetDateTime::from_unix_timestamp_nanos(self.head.observed_unix_nanos().into());
@@ -158,7 +160,7 @@ impl Encoder {
             headers = with(headers, TIME, &self.time);
         }
         if !self.head.container().is_empty() {
-            headers = with(headers, SUBJECT, self.head.container().as_bytes());
+            headers = with(headers, SUBJECT, name(self.head.container()).as_bytes());
         }
         if json.is_some() {
             headers = with(headers, EVENT, event);
@@ -174,7 +176,7 @@ impl Encoder {
     }
 
     fn part<'a>(&'a self, queue: &'a Queue<'_>, part: &'a [u8], number: usize, of: usize) -> Outgoing<'a> {
-        let tracer = if self.head.tracer.is_empty() { "unknown" } else { &self.head.tracer };
+        let tracer = if self.head.tracer.is_empty() { "unknown" } else { name(&self.head.tracer) };
         let kind = format!("io.galen.event.{tracer}.attachment");
         let headers = self.headers(queue, &format!("{}#{number}", self.id), &kind, BYTES);
         self.record(queue, part, with(headers, PART, format!("{number}/{of}").as_bytes()))
@@ -252,6 +254,11 @@ impl Encoder {
 fn told(record: &LogRecord) -> Option<LogRecord> {
     let account = Some(record.account?);
     Some(LogRecord { next_seq: record.next_seq, account, ..LogRecord::default() })
+}
+
+/// As much of a name as a header has: a record that is too large for its name would be refused for ever.
+fn name(whole: &str) -> &str {
+    &whole[..whole.floor_char_boundary(MAX_NAME)]
 }
 
 fn with(headers: OwnedHeaders, key: &str, value: &[u8]) -> OwnedHeaders {

@@ -223,6 +223,34 @@ fn a_place_stands_before_an_event_whose_parts_have_not_all_come() {
 }
 
 #[test]
+fn no_record_stands_behind_an_event_that_comes_after_it() {
+    // Two replicas wrote into one partition at a time: an event of one stands between the parts of the other's.
+    let mut messages = written(Payload::Protobuf, &[record(1, vec![event("cpuidle", &[40_000])])]);
+    let mut between =
+        written(Payload::Protobuf, &[LogRecord { node: "web-2".into(), ..record(1, vec![event("oom", &[])]) }]);
+    messages.insert(2, between.remove(0));
+    let mut joiner = Joiner::default();
+    for (offset, message) in (100..).zip(messages) {
+        let (payload, headers) = (message.payload().map(<[u8]>::to_vec), message.headers().cloned());
+        let (topic, timestamp) = (message.topic().to_owned(), message.timestamp());
+        joiner.add(&OwnedMessage::new(payload, None, topic, timestamp, 3, offset, headers));
+    }
+    let (read, _) = joiner.take();
+    let positions: Vec<_> = read.iter().map(|record| (&*record.node, record.position.unwrap().next)).collect();
+    assert_eq!(positions, [("web-2", 100), ("web-1", 105)]);
+}
+
+#[test]
+fn headers_have_the_begin_of_a_name_that_is_too_long_for_them() {
+    let long = Event { tracer: "ä".repeat(4000), ..Event::default() }.encode_to_vec();
+    let records = [record(1, vec![long.clone().into()])];
+    let messages = written(Payload::Protobuf, &records);
+    let kind = header(messages[0].headers(), "ce_type").unwrap();
+    assert_eq!(kind, format!("io.galen.event.{}.unknown", "ä".repeat(128)));
+    assert_eq!(read(&messages).0, records);
+}
+
+#[test]
 fn records_that_are_not_ours_are_passed_over_and_counted() {
     let of = |id: &str, kind: &str| {
         let headers =
