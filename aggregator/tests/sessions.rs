@@ -166,6 +166,15 @@ fn wrong_batches() -> Vec<(&'static str, Vec<Batch>, Code, &'static str)> {
             "1025 losses",
         ),
         (
+            "a counter of a tracer whose name has no end",
+            vec![ahead(Batch {
+                counters: vec![LossCounter { tracer: "x".repeat(300), count: 1, ..LossCounter::default() }],
+                ..batch(1, 2)
+            })],
+            Code::ResourceExhausted,
+            "300 bytes in a counter's tracer, at most 256",
+        ),
+        (
             "an empty range",
             vec![ahead(Batch { lost: vec![loss(5, 4)], ..batch(1, 2) })],
             Code::InvalidArgument,

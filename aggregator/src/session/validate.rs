@@ -15,6 +15,8 @@ const MAX_SETTINGS: usize = 64;
 /// Declared losses, and loss counters, of a batch.
 const MAX_LOSSES: usize = 1024;
 const MAX_COUNTERS: usize = 256;
+/// Bytes of the name of a counter's tracer: it is kept for as long as the queue is.
+const MAX_TRACER: usize = 256;
 
 /// How much a batch may hold.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,11 @@ impl Announced {
             ("events", batch.events.len(), limits.batch_events),
             ("losses", batch.lost.len(), MAX_LOSSES),
             ("loss counters", batch.counters.len(), MAX_COUNTERS),
+            (
+                "bytes in a counter's tracer",
+                batch.counters.iter().map(|counter| counter.tracer.len()).max().unwrap_or(0),
+                MAX_TRACER,
+            ),
         ] {
             if count > limit {
                 return Err(Refusal::BatchTooMany { what, count, limit });
