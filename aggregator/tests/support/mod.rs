@@ -42,7 +42,8 @@ pub(crate) fn settings(data_dir: &Path, change: impl FnOnce(&mut Config)) -> Set
     let mut config = Config { data_dir: data_dir.to_owned(), ..Config::default() };
     config.listen.grpc = "127.0.0.1:0".into();
     config.listen.http = "127.0.0.1:0".into();
-    config.sessions.heartbeat = Span(PATIENCE);
+    // Nobody is let go for saying nothing while a test waits for a server, or holds up this thread for it.
+    config.sessions.heartbeat = Span(15 * PATIENCE);
     change(&mut config);
     Settings { index: false, ..Settings::try_from(config).unwrap() }
 }
