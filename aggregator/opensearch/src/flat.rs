@@ -6,26 +6,27 @@
 //! it is written; numbers go to `data_number` as well, texts, as words, to `data_words`. So no two events can
 //! disagree on a field's type, and whatever is compared is compared with its like.
 
-use std::{cmp::Ordering, fmt, ops::Range};
+use std::{cmp::Ordering, ops::Range};
 
-use galen_store::{
-    is_key,
-    limits::{MAX_DEPTH, MAX_TEXT, MAX_VALUES},
-};
+use galen_store::walk::{self, Taker, walk};
 use serde::{
     Serialize, Serializer,
-    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::Error as _,
     ser::{SerializeMap, SerializeSeq},
 };
 
 use crate::words::words;
 
 /// What joins the keys of a path.
-const JOINT: char = '/';
+pub(crate) const JOINT: char = '/';
 
 /// The name of the field that a path leads to.
 pub(crate) fn field(path: &str) -> String {
-    path.replace('.', "/")
+    path.chars().map(joined).collect()
+}
+
+fn joined(c: char) -> char {
+    if c == '.' { JOINT } else { c }
 }
 
 /// The values of an event's data.
@@ -72,14 +73,12 @@ pub(crate) struct Fields<'a> {
 impl Flat {
     /// Reads one JSON object.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
-        let mut flat = Self::default();
-        let mut collector = Collector { flat: &mut flat, path: String::new(), left: MAX_VALUES };
-        let mut parser = serde_json::Deserializer::from_slice(text);
-        let is_object = Seed { collector: &mut collector, depth: 0 }.deserialize(&mut parser)?;
-        parser.end()?;
+        let mut collector = Collector::default();
+        let (is_object, cut) = walk(text, &mut collector)?;
         if !is_object {
             return Err(serde_json::Error::custom("not an object"));
         }
+        let mut flat = Self { cut, ..collector.flat };
         let Self { texts, leaves, .. } = &mut flat;
         leaves.sort_by(|a, b| texts[a.path.clone()].cmp(&texts[b.path.clone()]));
         Ok(flat)
@@ -188,153 +187,74 @@ fn number(value: f64) -> serde_json::Number {
     }
 }
 
-struct Collector<'f> {
-    flat: &'f mut Flat,
+/// Takes values by their paths; of each, says whether it is an object.
+#[derive(Default)]
+struct Collector {
+    flat: Flat,
     path: String,
-    left: u32,
 }
 
-impl Collector<'_> {
-    /// Whether one more value may be taken inside something at `depth`.
-    fn takes(&mut self, depth: u32) -> bool {
-        let takes = self.left > 0 && depth < MAX_DEPTH;
-        self.flat.cut |= !takes;
-        takes
+impl Taker for Collector {
+    type Item = bool;
+    /// Length of its path.
+    type Open = usize;
+
+    fn null(&mut self) -> bool {
+        false
     }
 
-    fn leaf(&mut self, value: Value) {
-        self.left = self.left.saturating_sub(1);
-        let path = self.text(|collector, texts| texts.push_str(&collector.path));
+    fn leaf(&mut self, leaf: walk::Leaf<'_>) -> bool {
+        let texts = &mut self.flat.texts;
+        let mut add = |text: &str| {
+            let start = texts.len();
+            texts.push_str(text);
+            start..texts.len()
+        };
+        let path = add(&self.path);
+        let value = match leaf {
+            walk::Leaf::Bool(value) => Value::Bool(value),
+            walk::Leaf::I64(value) => Value::I64(value),
+            walk::Leaf::U64(value) => Value::U64(value),
+            walk::Leaf::F64(value) => Value::F64(value),
+            walk::Leaf::Text(text) => Value::Text(add(text)),
+        };
         self.flat.leaves.push(Leaf { path, value });
+        false
     }
 
-    fn text(&mut self, write: impl FnOnce(&Self, &mut String)) -> Range<usize> {
-        let mut texts = std::mem::take(&mut self.flat.texts);
-        let start = texts.len();
-        write(self, &mut texts);
-        let span = start..texts.len();
-        self.flat.texts = texts;
-        span
-    }
-}
-
-/// Takes one value, and says whether it is an object.
-struct Seed<'c, 'f> {
-    collector: &'c mut Collector<'f>,
-    depth: u32,
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_, '_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+    fn open(&mut self) -> usize {
+        self.path.len()
     }
 
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
+    fn close_array(&mut self, _array: usize) -> bool {
+        false
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
-        self.collector.leaf(Value::Bool(value));
-        Ok(false)
+    fn close_object(&mut self, _object: usize) -> bool {
+        true
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<bool, E> {
-        self.collector.leaf(Value::I64(value));
-        Ok(false)
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<bool, E> {
-        self.collector.leaf(Value::U64(value));
-        Ok(false)
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<bool, E> {
-        self.collector.leaf(Value::F64(value));
-        Ok(false)
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<bool, E> {
-        let kept = &value[..value.floor_char_boundary(MAX_TEXT)];
-        self.collector.flat.cut |= kept.len() < value.len();
-        let text = self.collector.text(|_, texts| texts.push_str(kept));
-        self.collector.leaf(Value::Text(text));
-        Ok(false)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<bool, A::Error> {
-        let Self { collector, depth } = self;
-        while collector.takes(depth) {
-            if elements.next_element_seed(Seed { collector, depth: depth + 1 })?.is_none() {
-                return Ok(false);
-            }
-        }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(false)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<bool, A::Error> {
-        let Self { collector, depth } = self;
-        let outer = collector.path.len();
-        while let Some(taken) = entries.next_key_seed(Key { collector, depth })? {
-            if taken {
-                entries.next_value_seed(Seed { collector, depth: depth + 1 })?;
-            } else {
-                entries.next_value::<IgnoredAny>()?;
-            }
-            collector.path.truncate(outer);
-        }
-        Ok(true)
-    }
-}
-
-/// Takes a key if its value can be taken as well, and says so.
-struct Key<'c, 'f> {
-    collector: &'c mut Collector<'f>,
-    depth: u32,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_, '_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key<'_, '_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
-        let Self { collector, depth } = self;
+    fn key(&mut self, key: &str) -> bool {
         // OpenSearch takes no name that is blank.
-        let taken = collector.takes(depth) && is_key(key) && !key.trim().is_empty();
-        collector.flat.cut |= !taken;
-        if taken {
-            if !collector.path.is_empty() {
-                collector.path.push(JOINT);
-            }
-            collector.path.extend(key.chars().map(|c| if c == '.' { JOINT } else { c }));
+        if key.trim().is_empty() {
+            return false;
         }
-        Ok(taken)
+        if !self.path.is_empty() {
+            self.path.push(JOINT);
+        }
+        self.path.extend(key.chars().map(joined));
+        true
+    }
+
+    fn entry(&mut self, object: &usize) {
+        self.path.truncate(*object);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use galen_store::limits::MAX_TEXT;
+
     use super::*;
 
     fn views(text: &str) -> [String; 3] {

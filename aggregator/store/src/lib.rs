@@ -29,6 +29,7 @@ mod sample;
 mod schema;
 mod search;
 mod store;
+pub mod walk;
 mod writer;
 
 #[cfg(test)]
@@ -42,11 +43,11 @@ pub use catalog::Settings;
 pub use counts::{MAX_VALUES, Tally, countable};
 pub use error::{Class, Error};
 pub use hit::{Hit, unreadable};
-pub use json::is_key;
 pub use page::{Key, Order};
 pub use prepare::severity_name;
 pub use query::Query;
 pub use sample::Sample;
 pub use search::{DEADLINE, Found, MAX_BYTES, MAX_COUNTS, MAX_LIMIT, Search};
 pub use store::{Stats, Store};
+pub use walk::is_key;
 pub use writer::Writer;

@@ -18,6 +18,7 @@ use crate::{
     json,
     limits::{MAX_ATTACHMENTS, MAX_LABELS},
     schema::FIELDS,
+    walk::is_key,
 };
 
 /// Larger events lie apart from the index even without attachments, in bytes.
@@ -133,7 +134,7 @@ fn describe(batch: &mut Batch, event: &Event) {
         keyword(batch, fields.container.image, &container.image);
         if !container.labels.is_empty() {
             let labels = batch.open();
-            for (key, value) in container.labels.iter().filter(|(key, _)| json::is_key(key)).take(MAX_LABELS) {
+            for (key, value) in container.labels.iter().filter(|(key, _)| is_key(key)).take(MAX_LABELS) {
                 let (key, value) = (batch.text(key), batch.text(value));
                 batch.push(key);
                 batch.push(value);
