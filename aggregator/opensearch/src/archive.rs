@@ -6,6 +6,10 @@
 //!   those that fit are read.
 //! - All shards answer, or there is no answer: nothing is left out silently.
 
+mod figures;
+
+use std::sync::Arc;
+
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -18,6 +22,7 @@ use galen_store::{
     unreadable,
 };
 use opensearch::http::Method;
+use parking_lot::Mutex;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -28,6 +33,8 @@ use crate::{
     names::Names,
     query::{below, compile},
 };
+
+pub use figures::{Aside, Size};
 
 /// Values that each shard counts, so that the sum of the shards is true for those that are shown.
 const SHARD_VALUES: usize = 10_000;
@@ -65,17 +72,11 @@ pub struct Found {
     pub counts: Vec<Tally>,
 }
 
-/// How much there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Size {
-    pub events: u64,
-    pub bytes: u64,
-}
-
 /// Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Archive {
-    client: Client,
+    settings: Arc<Settings>,
+    client: Arc<Mutex<Client>>,
     names: Names,
 }
 
@@ -142,7 +143,11 @@ impl Archive {
     /// # Errors
     /// If a file that the settings name cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        Ok(Self { client: Client::new(settings)?, names: Names::new(&*settings.prefix) })
+        Ok(Self {
+            settings: Arc::new(settings.clone()),
+            client: Arc::new(Mutex::new(Client::new(settings)?)),
+            names: Names::new(&*settings.prefix),
+        })
     }
 
     /// Finds events.
@@ -194,50 +199,23 @@ impl Archive {
         Ok(Some(event))
     }
 
-    /// How many events there are, and how large they are on disk.
-    ///
-    /// # Errors
-    /// If OpenSearch does not answer.
-    pub async fn size(&self) -> Result<Size, Error> {
-        const ACTION: &str = "tell its size";
-        #[derive(Debug, Default, Deserialize)]
-        #[serde(default)]
-        struct Stats {
-            _all: All,
-            indices: std::collections::BTreeMap<String, All>,
+    /// Where we are not let in, the files that the settings name are read anew: somebody may have replaced them.
+    async fn send(
+        &self,
+        action: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Bytes, Error> {
+        let client = self.client.lock().clone();
+        match client.ask(action, method, path, body.clone()).await {
+            Err(Error::Tls { .. } | Error::Credentials { .. }) => {
+                let client = Client::new(&self.settings)?;
+                *self.client.lock() = client.clone();
+                client.ask(action, method, path, body).await
+            }
+            answer => answer,
         }
-        #[derive(Debug, Default, Deserialize)]
-        #[serde(default)]
-        struct All {
-            primaries: Primaries,
-        }
-        #[derive(Debug, Default, Deserialize)]
-        #[serde(default)]
-        struct Primaries {
-            docs: Docs,
-            store: Store,
-        }
-        #[derive(Debug, Default, Deserialize)]
-        #[serde(default)]
-        struct Docs {
-            count: u64,
-        }
-        #[derive(Debug, Default, Deserialize)]
-        #[serde(default)]
-        struct Store {
-            size_in_bytes: u64,
-        }
-        let patterns = format!("{},{}", self.names.all_events(), self.names.all_attachments());
-        let path = format!("/{patterns}/_stats/docs,store?filter_path=_all.primaries,indices.*.primaries.docs");
-        let answer = self.client.ask(ACTION, Method::Get, &path, None).await?;
-        let stats: Stats = serde_json::from_slice(&answer).map_err(Error::answer(ACTION))?;
-        let events = self.names.all_events();
-        let events = events.trim_end_matches('*');
-        let of_events = stats.indices.iter().filter(|(name, _)| name.starts_with(events));
-        Ok(Size {
-            events: of_events.map(|(_, of)| of.primaries.docs.count).sum(),
-            bytes: stats._all.primaries.store.size_in_bytes,
-        })
     }
 
     async fn ask(&self, body: &Json) -> Result<Answer, Error> {
@@ -248,7 +226,7 @@ impl Archive {
              hits.hits._source,aggregations",
             self.names.all_events()
         );
-        let answer = self.client.ask(ACTION, Method::Post, &path, Some(Bytes::from(body.to_string()))).await?;
+        let answer = self.send(ACTION, Method::Post, &path, Some(Bytes::from(body.to_string()))).await?;
         let answer: Answer = read(&answer, ACTION)?;
         if answer.timed_out { Err(Error::Deadline(DEADLINE.as_secs())) } else { Ok(answer) }
     }
@@ -279,7 +257,7 @@ impl Archive {
             ids.iter().map(|(index, id)| json!({ "_index": index, "_id": id, "_source": fields })).collect();
         let path = "/_mget?filter_path=docs._id,docs._source";
         let body = Bytes::from(json!({ "docs": docs }).to_string());
-        let answer = self.client.ask(ACTION, Method::Post, path, Some(body)).await?;
+        let answer = self.send(ACTION, Method::Post, path, Some(body)).await?;
         Ok(read::<Documents>(&answer, ACTION)?.docs)
     }
 }

@@ -4,7 +4,7 @@
 //! long as there is another. Every request has a time limit; nothing is repeated here.
 
 use std::{
-    fs,
+    error, fs, io,
     path::Path,
     sync::{
         Arc,
@@ -45,6 +45,8 @@ struct Cluster {
 #[derive(Debug)]
 struct Node {
     name: String,
+    /// The user that we are.
+    who: String,
     transport: Transport,
     rests_until: Mutex<Option<Instant>>,
 }
@@ -145,10 +147,16 @@ impl Node {
             pem.extend(read(key)?);
             builder = builder.auth(Credentials::Certificate(ClientCertificate::Pem(pem)));
         }
-        let transport = builder.build().map_err(Error::Connect)?;
+        let transport = builder.build().map_err(|source| match &settings.certificate_file {
+            // What the crate looks at here is our certificate and its key.
+            Some(path) => Error::Certificate { path: path.clone(), source: source.into() },
+            None => Error::Connect(source),
+        })?;
         let port = url.port_or_known_default().unwrap_or_default();
         let name = format!("{}:{port}", url.host_str().unwrap_or_default());
-        Ok(Self { name, transport, rests_until: Mutex::new(None) })
+        let who =
+            settings.user.as_ref().map_or_else(|| "anybody without a name".to_owned(), |user| format!("`{user}`"));
+        Ok(Self { name, who, transport, rests_until: Mutex::new(None) })
     }
 
     fn rests(&self) -> bool {
@@ -172,8 +180,32 @@ impl Node {
         };
         let answer = answer.await;
         *self.rests_until.lock() = answer.is_err().then(|| Instant::now() + REST);
-        answer.map_err(|source| Error::Unreachable { node: self.name.clone(), source })
+        let node = || self.name.clone();
+        let answer = answer.map_err(|source: opensearch::Error| match tls(&source) {
+            Some(source) => Error::Tls { node: node(), source },
+            None => Error::Unreachable { node: node(), source },
+        })?;
+        if answer.status == 401 {
+            return Err(Error::Credentials { node: node(), who: self.who.clone(), reason: answer.cause().1 });
+        }
+        Ok(answer)
     }
+}
+
+/// What the two sides did not agree on, if that is why there was no connection.
+fn tls(error: &(dyn error::Error + 'static)) -> Option<rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found.clone());
+        }
+        // Of what it carries, an I/O error tells the source only.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(carried) => Some(carried),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -29,6 +29,9 @@ use crate::{
     words::words,
 };
 
+/// What the defect of an event that cannot be decoded begins with.
+pub(crate) const UNREADABLE: &str = "event: ";
+
 /// An event and where it came from.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
@@ -67,7 +70,7 @@ pub(crate) fn add(lines: &mut Lines, names: &Names, place: usize, origin: &Origi
         Ok(event) => event,
         Err(error) => {
             let mut document = Document::new(origin);
-            document.defect(format!("event: {error}"));
+            document.defect(format!("{UNREADABLE}{error}"));
             document.event = STANDARD.encode(&origin.raw);
             lines.create(&names.event(None), &id, &document, Kind::Event, place);
             return Some(Defect::Unreadable);

@@ -38,6 +38,18 @@ pub enum Error {
         #[source]
         source: opensearch::Error,
     },
+    #[error(
+        "OpenSearch at {node} is not trusted, or does not trust us: see `opensearch.ca_file` and `opensearch.certificate_file`"
+    )]
+    Tls {
+        node: String,
+        #[source]
+        source: rustls::Error,
+    },
+    #[error(
+        "OpenSearch at {node} does not let {who} in: see `opensearch.user` and `opensearch.password_file`: 401 {reason}"
+    )]
+    Credentials { node: String, who: String, reason: String },
     #[error("OpenSearch refused to {action}: {status} {reason}")]
     Refused {
         /// What was asked for: a verb.
@@ -77,10 +89,11 @@ impl Error {
             Self::Unreachable { .. } | Self::Items { .. } | Self::Log(_) => Class::Retryable,
             Self::Refused { status, .. } => match status {
                 429 | 500.. => Class::Retryable,
-                401 | 403 | 404 => Class::Halted,
+                403 | 404 => Class::Halted,
                 _ => Class::Internal,
             },
-            Self::File { .. } | Self::Certificate { .. } | Self::Connect(_) | Self::Halted { .. } => Class::Halted,
+            Self::File { .. } | Self::Certificate { .. } | Self::Connect(_) => Class::Halted,
+            Self::Tls { .. } | Self::Credentials { .. } | Self::Halted { .. } => Class::Halted,
             Self::Deadline(_) => Class::Retryable,
             Self::Question(_) => Class::Invalid,
             Self::Answer { .. } | Self::Content { .. } => Class::Internal,

@@ -5,6 +5,7 @@
 //! finds its documents there.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -53,7 +54,13 @@ impl Indexer {
     /// # Errors
     /// If the sink is halted, or the log cannot be read: begin again, after a while.
     pub async fn run(&self, consumer: &mut dyn Consumer, shutdown: CancellationToken) -> Result<(), Error> {
-        match shutdown.run_until_cancelled(self.prepare()).await {
+        let prepared = async {
+            tokio::select! {
+                prepared = self.prepare() => prepared,
+                never = self.look(&mut *consumer) => match never {},
+            }
+        };
+        match shutdown.run_until_cancelled(prepared).await {
             Some(prepared) => prepared?,
             None => return Ok(()),
         }
@@ -80,6 +87,14 @@ impl Indexer {
                     }
                 }
             }
+        }
+    }
+
+    /// Shows how the lag grows while nothing is taken.
+    async fn look(&self, consumer: &mut dyn Consumer) -> Infallible {
+        loop {
+            self.writer.counters.lag.store(consumer.lag(), Ordering::Relaxed);
+            sleep(LOOK_EVERY).await;
         }
     }
 

@@ -15,6 +15,7 @@ mod client;
 mod dead_letters;
 mod document;
 mod error;
+mod fields;
 mod flat;
 mod indexer;
 mod judge;
@@ -28,7 +29,7 @@ mod template;
 mod words;
 mod writer;
 
-pub use archive::{Archive, Found, Search, Size};
+pub use archive::{Archive, Aside, Found, Search, Size};
 pub use client::Client;
 pub use dead_letters::{DeadLetter, DeadLetters, Replayed};
 pub use error::{Class, Error};

@@ -8,8 +8,8 @@
 use galen_proto::v1::Event;
 use time::{Date, Duration, Month, OffsetDateTime, macros::date};
 
-/// Tracers that have indices of their own.
-const TRACERS: [&str; 7] = ["cpuidle", "cpusys", "dload", "iotracer", "memburst", "oom", "waitrate"];
+use crate::fields::TRACERS;
+
 const OTHER: &str = "other";
 const UNDATED: &str = "undated";
 /// Days that a clock may show.
@@ -45,7 +45,7 @@ impl Names {
 
     /// The index of an event; of one that cannot be decoded if there is none.
     pub(crate) fn event(&self, event: Option<&Event>) -> String {
-        let tracer = event.and_then(|event| TRACERS.iter().find(|known| **known == event.tracer)).unwrap_or(&OTHER);
+        let tracer = event.and_then(|event| known(&event.tracer)).unwrap_or(OTHER);
         format!("{}-events-{tracer}-{}", self.prefix, day_of(event))
     }
 
@@ -63,12 +63,17 @@ impl Names {
         format!("{}-events-*", self.prefix)
     }
 
+    /// All indices of a tracer's events.
+    pub(crate) fn all_events_of(&self, tracer: &str) -> String {
+        format!("{}-events-{tracer}-*", self.prefix)
+    }
+
     /// All indices of attachments.
     pub(crate) fn all_attachments(&self) -> String {
         format!("{}-attachments-*", self.prefix)
     }
 
-    /// Of a template: `events`, `attachments` or `dead-letters`.
+    /// Of a template: `events`, `events-<tracer>`, `attachments` or `dead-letters`.
     pub(crate) fn template(&self, of: &str) -> String {
         format!("{}-{of}", self.prefix)
     }
@@ -79,7 +84,7 @@ impl Names {
         let day = match rest.strip_prefix("events-") {
             Some(rest) => {
                 let (tracer, day) = rest.split_once('-')?;
-                (TRACERS.contains(&tracer) || tracer == OTHER).then_some(day)?
+                (tracer == OTHER || known(tracer).is_some()).then_some(day)?
             }
             None => rest.strip_prefix("attachments-")?,
         };
@@ -92,6 +97,11 @@ impl Names {
         let date = Date::from_calendar_date(year, month, parts.next()?.parse().ok()?).ok()?;
         (show(date) == day).then_some(Index { day: Some(date) })
     }
+}
+
+/// The name of a tracer, if it is one that this version knows.
+fn known(tracer: &str) -> Option<&'static str> {
+    TRACERS.iter().map(|(name, _)| *name).find(|name| *name == tracer)
 }
 
 fn day_of(event: Option<&Event>) -> String {
@@ -157,7 +167,7 @@ mod tests {
         for entry in std::fs::read_dir(tracers).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
-            assert!(!entry.path().is_dir() || TRACERS.contains(&&*name), "`{name}` is missing in TRACERS");
+            assert!(!entry.path().is_dir() || known(&name).is_some(), "`{name}` is missing in TRACERS");
         }
     }
 

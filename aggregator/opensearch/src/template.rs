@@ -1,25 +1,31 @@
 //! The templates of our indices, put in place before anything is written and looked after while the sink runs.
 //!
-//! Each index has a mapping of its own, which grows by the fields of one tracer. What an event's fields may be is fixed
-//! (`dynamic: false`), but for its data and its container's labels, whose values have one type each: see `flat`. Their
-//! number is bounded, and an event with one more is poison. Indices that exist keep the mapping that they were made
-//! with; a new version holds from the next day on.
+//! Each tracer has a template, whose mapping has the tracer's fields: see `fields`. What an event's fields may be is fixed
+//! (`dynamic: false`), but for its data and its container's labels, which may have fields that are not known here. Their
+//! values have the same types as those of known ones: see `flat`. Their number is bounded, and an event with one more is
+//! poison. Indices that exist keep the mapping that they were made with; a new version holds from the next day on.
 
 use bytes::Bytes;
 use opensearch::http::Method;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-use crate::{Client, Settings, error::Error, names::Names};
+use crate::{
+    Client, Settings,
+    error::Error,
+    fields::{Fields, Kind, TRACERS},
+    names::Names,
+};
 
-/// Of the templates. Raise it with every change; one that is higher, of a newer aggregator, is left alone.
-const VERSION: u64 = 1;
+/// Of the templates. Raise it with every change, also of a tracer's fields; one that is higher, of a newer aggregator, is
+/// left alone.
+const VERSION: u64 = 2;
 /// Longest keyword that can be searched.
 const MAX_KEYWORD: u64 = 512;
 /// Fields of an index.
 const MAX_FIELDS: u64 = 5000;
-/// Above those that match everything.
+/// Above those that match everything; a tracer's is above that of all events.
 const PRIORITY: u64 = 200;
 
 /// The templates that are there, as far as they are asked for.
@@ -53,18 +59,22 @@ pub(crate) async fn install(client: &Client, names: &Names, settings: &Settings)
     };
     let installed: BTreeMap<_, _> =
         installed.index_templates.into_iter().map(|named| (named.name, named.index_template.version)).collect();
-    for (of, pattern, mappings) in [
-        ("events", names.all_events(), events()),
-        ("attachments", names.all_attachments(), attachments()),
-        ("dead-letters", names.dead_letters(), dead_letters()),
-    ] {
-        let name = names.template(of);
+    let mut wanted = vec![
+        ("events".to_owned(), PRIORITY, names.all_events(), events(&[])),
+        ("attachments".to_owned(), PRIORITY, names.all_attachments(), attachments()),
+        ("dead-letters".to_owned(), PRIORITY, names.dead_letters(), dead_letters()),
+    ];
+    wanted.extend(TRACERS.iter().map(|(tracer, fields)| {
+        (format!("events-{tracer}"), PRIORITY + 1, names.all_events_of(tracer), events(fields))
+    }));
+    for (of, priority, pattern, mappings) in wanted {
+        let name = names.template(&of);
         if installed.get(&name).is_some_and(|version| *version > VERSION) {
             continue;
         }
         let template = json!({
             "index_patterns": [pattern],
-            "priority": PRIORITY,
+            "priority": priority,
             "version": VERSION,
             "template": {
                 "settings": {
@@ -81,20 +91,30 @@ pub(crate) async fn install(client: &Client, names: &Names, settings: &Settings)
     Ok(())
 }
 
-fn events() -> Value {
-    let keyword = || json!({ "type": "keyword", "ignore_above": MAX_KEYWORD });
-    let words = || json!({ "type": "text", "analyzer": "whitespace", "norms": false });
+/// Of indices of events, `data` being what is known of it.
+fn events(data: &[Fields]) -> Value {
     let long = || json!({ "type": "long" });
     let shown = || json!({ "type": "keyword", "index": false, "doc_values": false });
-    let open = || json!({ "type": "object", "dynamic": true });
+    let open = |properties: Map<String, Value>| json!({ "type": "object", "dynamic": true, "properties": properties });
     let below =
         |field: &str, mapping: Value| json!({ field: { "path_match": format!("{field}.*"), "mapping": mapping } });
+    let (mut all, mut numbers, mut texts) = (Map::new(), Map::new(), Map::new());
+    for fields in data {
+        fields.each(&mut |path, kind| {
+            match kind {
+                Kind::Number => numbers.insert(path.clone(), number()),
+                Kind::Text => texts.insert(path.clone(), words()),
+                Kind::Truth => None,
+            };
+            all.insert(path, keyword());
+        });
+    }
     json!({
         "dynamic": false,
         "date_detection": false,
         "dynamic_templates": [
             below("data", keyword()),
-            below("data_number", json!({ "type": "double" })),
+            below("data_number", number()),
             below("data_words", words()),
             below("container.labels", keyword()),
         ],
@@ -133,15 +153,27 @@ fn events() -> Value {
                 "namespace": keyword(),
                 "qos": keyword(),
                 "image": keyword(),
-                "labels": open(),
+                "labels": open(Map::new()),
             } },
-            "data": open(),
-            "data_number": open(),
-            "data_words": open(),
+            "data": open(all),
+            "data_number": open(numbers),
+            "data_words": open(texts),
             "bytes": long(),
             "event": { "type": "binary" },
         },
     })
+}
+
+fn keyword() -> Value {
+    json!({ "type": "keyword", "ignore_above": MAX_KEYWORD })
+}
+
+fn number() -> Value {
+    json!({ "type": "double" })
+}
+
+fn words() -> Value {
+    json!({ "type": "text", "analyzer": "whitespace", "norms": false })
 }
 
 /// Looked up by their names alone.

@@ -14,7 +14,7 @@ use crate::{
     Client, Counters, Settings,
     bulk::{Kind, Lines, Request},
     document::{self, Defect, Origin, Why},
-    error::Error,
+    error::{Class, Error},
     judge::{Verdict, judge},
     names::Names,
     pace::Pace,
@@ -100,6 +100,10 @@ impl Task<'_> {
             Ok(answer) => answer,
             Err(error) => {
                 let reason = Chain(&error).to_string();
+                if error.class() == Class::Halted {
+                    counters.problem(true, reason);
+                    return Err(error);
+                }
                 return self.put_off(request, reason).await;
             }
         };
