@@ -4,15 +4,19 @@
 //!
 //! The task ends when the sink is halted, and is started again with its settings' files read anew, so a password or a
 //! certificate that was replaced is taken. Acknowledgements never wait for it.
+//!
+//! What was put aside in OpenSearch, by whichever replica, is told to the ledger.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
+use galen_kafka::{FreshFirst, Lag};
 use galen_log::{Consumer, Cursor, Log};
-use galen_opensearch::{Counters, Indexer, Settings, Stats};
-use galen_runtime::{Backoff, BoxError, Supervisor};
-use tokio::task::spawn_blocking;
+use galen_opensearch::{Archive, Counters, Indexer, Settings, Stats};
+use galen_proto::v1::QuarantineReason;
+use galen_runtime::{Backoff, BoxError, Chain, OnEnd, Supervisor};
+use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::metrics::Family;
+use crate::{metrics::Family, nodes::Nodes};
 
 /// In the data directory: where OpenSearch is in the log.
 pub(crate) const CURSOR_FILE: &str = "opensearch.cursor";
@@ -20,19 +24,28 @@ pub(crate) const CURSOR_FILE: &str = "opensearch.cursor";
 /// The name of the group that shares the work.
 const GROUP: &str = "opensearch";
 
+/// How often it is looked what was put aside.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Where the events come from.
 #[derive(Clone)]
 pub(crate) enum Source {
     /// With the file that keeps the place in it.
     Log(Arc<dyn Log>, PathBuf),
-    Kafka(Box<galen_kafka::Settings>),
+    Kafka(Box<galen_kafka::Settings>, Lag),
 }
 
 impl Source {
+    /// # Errors
+    /// Settings that Kafka's client refuses.
+    pub(crate) fn kafka(settings: &galen_kafka::Settings, supervisor: &Supervisor) -> Result<Self, galen_kafka::Error> {
+        Ok(Self::Kafka(Box::new(settings.clone()), Lag::follow(settings, GROUP, supervisor)?))
+    }
+
     fn consumer(self) -> Result<Box<dyn Consumer>, BoxError> {
         Ok(match self {
             Self::Log(log, cursor) => Box::new(Cursor::open(log, cursor)?),
-            Self::Kafka(settings) => Box::new(galen_kafka::Reader::join(&settings, GROUP)?),
+            Self::Kafka(settings, lag) => Box::new(FreshFirst::join(&settings, GROUP)?.with_lag(lag)),
         })
     }
 }
@@ -55,6 +68,27 @@ pub(crate) fn start(supervisor: &Supervisor, source: Source, settings: Settings,
     });
 }
 
+/// Keeps the ledger up to date with what was put aside.
+pub(crate) fn start_ledger(supervisor: &Supervisor, archive: Archive, nodes: Arc<Nodes>) {
+    let shutdown = supervisor.token();
+    supervisor.spawn("opensearch-ledger", OnEnd::Ignore, async move {
+        let look = async {
+            loop {
+                match archive.aside().await {
+                    Ok(aside) => {
+                        nodes.set_quarantined(QuarantineReason::Undecodable, &aside.undecodable);
+                        nodes.set_quarantined(QuarantineReason::Refused, &aside.refused);
+                    }
+                    Err(error) => tracing::debug!(error = %Chain(&error), "what was put aside is not known"),
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        shutdown.run_until_cancelled(look).await;
+        Ok(())
+    });
+}
+
 pub(crate) fn families(stats: &Stats) -> Vec<Family> {
     let mut quarantined = BTreeMap::new();
     for ((_, reason), count) in &stats.poisoned {
@@ -71,7 +105,11 @@ pub(crate) fn families(stats: &Stats) -> Vec<Family> {
             "1 while the sink stands until somebody repairs something.",
             u64::from(stats.halted),
         ),
-        Family::gauge("opensearch_lag_events", "Events in the log that are not in OpenSearch yet.", stats.lag),
+        Family::gauge(
+            "opensearch_lag_events",
+            "Events in the log that are not in OpenSearch yet; with Kafka, those of all replicas.",
+            stats.lag,
+        ),
         Family::counter("opensearch_indexed_events_total", "Events that were indexed in full.", stats.events),
         Family::counter(
             "opensearch_partly_indexed_events_total",

@@ -3,31 +3,39 @@
 
 mod support;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
+use galen_aggregator::{Config, Settings};
+use galen_kafka::{FreshFirst, Lag};
+use galen_opensearch::{Counters, Indexer};
 use galen_proto::v1::{
-    Attachment, Batch, Event, FollowEventsRequest, GetEventRequest, GetStatusRequest, SearchEventsRequest,
-    SearchEventsResponse, Severity, Times, query_service_client::QueryServiceClient,
+    Attachment, Batch, Event, FollowEventsRequest, GetEventRequest, GetLedgerRequest, GetStatusRequest,
+    QuarantineReason, Quarantined, SearchEventsRequest, SearchEventsResponse, Severity, Times,
+    query_service_client::QueryServiceClient,
 };
-use galen_runtime::Span;
-use galen_services::{Server, opensearch};
+use galen_runtime::{Span, Supervisor};
+use galen_services::{Server, kafka, opensearch};
 use prost::Message;
-use support::{Agent, Aggregator, EPOCH, PATIENCE, hello, queue, settings};
+use support::{Agent, Aggregator, EPOCH, PATIENCE, hello, queue};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 /// 2025-11-24.
 const NOW: i64 = 1_763_985_600_000_000_000;
 
-async fn aggregator(dir: &Path, server: &Server) -> Aggregator {
-    let mut settings = settings(dir, |config| {
+fn settings(dir: &Path, server: &Server, change: impl FnOnce(&mut Config)) -> Settings {
+    support::settings(dir, |config| {
         config.opensearch.urls = vec![server.url()];
         config.opensearch.replicas = 0;
         config.opensearch.timeout = Span::from_secs(3);
         config.opensearch.retention_age = Span::from_secs(100 * 365 * 86_400);
-    });
-    settings.index = true;
-    Aggregator::with(settings).await
+        change(config);
+    })
+}
+
+async fn aggregator(dir: &Path, server: &Server) -> Aggregator {
+    Aggregator::with(Settings { index: true, ..settings(dir, server, |_| {}) }).await
 }
 
 fn event(seq: u64) -> Event {
@@ -53,7 +61,7 @@ async fn client(aggregator: &Aggregator) -> QueryServiceClient<Channel> {
 
 /// Waits until a query finds so many, and returns the oldest of them.
 async fn finds(client: &mut QueryServiceClient<Channel>, query: &str, total: u64) -> SearchEventsResponse {
-    let deadline = Instant::now() + 3 * PATIENCE;
+    let deadline = Instant::now() + 6 * PATIENCE;
     loop {
         let request = SearchEventsRequest { query: query.into(), ascending: true, limit: 1000, ..Default::default() };
         let found = client.search_events(request).await.map(tonic::Response::into_inner);
@@ -140,5 +148,108 @@ async fn agents_do_not_wait_while_it_is_killed_hung_or_gone_and_every_event_is_t
     let found = finds(&mut client, "", 1000).await;
     let seqs: Vec<_> = found.events.iter().map(|event| event.id.as_ref().unwrap().seq).collect();
     assert_eq!(seqs, (1..=1000).collect::<Vec<_>>());
+    aggregator.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_put_aside_is_quarantined_in_the_ledger_also_after_a_restart() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), opensearch());
+    // Somebody's own mapping stands in the way of one of our fields.
+    let template = r#"{"index_patterns":["galen-events-cpuidle-*"],"priority":999,"template":{
+        "settings":{"number_of_replicas":0},
+        "mappings":{"properties":{"data":{"properties":{"user_percent":{"type":"integer"}}}}}}}"#;
+    let url = format!("{}/_index_template/theirs", server.url());
+    let curl = ["-sSf", "-X", "PUT", "-H", "content-type: application/json", "-d", template, &url];
+    assert!(Command::new("curl").args(curl).output().unwrap().status.success());
+    let aggregator = self::aggregator(dir.path(), &server).await;
+    let mut agent = agent(&aggregator, 6).await;
+    let mut batch = batch(1, 5);
+    batch.events[1] = vec![0xff; 10].into();
+    batch.events[3] = Event { data: r#"{"user_percent":"most"}"#.into(), ..event(4) }.encode_to_vec().into();
+    agent.batch(batch).await;
+    agent.acknowledged(5).await;
+    is_quarantined(&aggregator).await;
+    aggregator.stop().await;
+    let aggregator = self::aggregator(dir.path(), &server).await;
+    is_quarantined(&aggregator).await;
+    aggregator.stop().await;
+}
+
+/// Waits until the ledger has one event of each reason, and three that are delivered.
+async fn is_quarantined(aggregator: &Aggregator) {
+    let one = |reason: QuarantineReason| Quarantined { reason: reason.into(), count: 1 };
+    let expected = [QuarantineReason::Undecodable, QuarantineReason::Refused].map(one);
+    let (mut client, deadline) = (client(aggregator).await, Instant::now() + PATIENCE);
+    loop {
+        let request = GetLedgerRequest { node: "web-1".into() };
+        let answer = client.get_ledger(request).await.unwrap().into_inner();
+        let ledger = answer.nodes[0].ledger.clone().unwrap();
+        if ledger.quarantined == expected {
+            assert_eq!((ledger.observed, ledger.delivered, ledger.unaccounted), (5, 3, 0));
+            return;
+        }
+        assert!(Instant::now() < deadline, "{ledger:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_what_is_new_is_found_before_what_was_missed_also_with_kafka() {
+    const MISSED: u64 = 12_000;
+    let (dir, server, kafka) = (tempfile::tempdir().unwrap(), opensearch(), kafka());
+    let settings = settings(dir.path(), &server, |config| {
+        // What was missed takes a while.
+        (config.opensearch.bulk_events, config.opensearch.concurrency) = (16, 1);
+        (config.kafka.brokers, config.kafka.partitions) = (kafka.brokers(), 1);
+    });
+    let counters = Arc::<Counters>::default();
+    let indexer = Indexer::new(settings.opensearch.clone().unwrap(), Arc::clone(&counters)).unwrap();
+    let log = settings.kafka.clone().unwrap();
+    // What feeds OpenSearch stands beside it, so that it takes little for much.
+    let aggregator = Aggregator::with(settings).await;
+    let supervisor = Supervisor::new();
+    let lag = Lag::follow(&log, "opensearch", &supervisor).unwrap();
+    let mut log = FreshFirst::join(&log, "opensearch").unwrap().with_near(1000).with_lag(lag);
+    let stop = CancellationToken::new();
+    let shutdown = stop.clone();
+    #[allow(clippy::disallowed_methods, reason = "a test has no supervisor")]
+    let feeding = tokio::spawn(async move { indexer.run(&mut log, shutdown).await });
+    let mut agent = agent(&aggregator, 1).await;
+    let mut client = client(&aggregator).await;
+    agent.batch(batch(1, 100)).await;
+    agent.acknowledged(100).await;
+    finds(&mut client, "", 100).await;
+
+    server.stop();
+    let mut last = 100;
+    while last < MISSED {
+        agent.batch(batch(last + 1, last + 100)).await;
+        last += 100;
+        agent.acknowledged(last).await;
+    }
+    let deadline = Instant::now() + 6 * PATIENCE;
+    // What is missed is shown meanwhile.
+    while counters.stats().lag < MISSED / 2 {
+        assert!(Instant::now() < deadline, "{:?}", counters.stats());
+        sleep(Duration::from_millis(50)).await;
+    }
+    server.restart();
+    loop {
+        last += 1;
+        agent.batch(batch(last, last)).await;
+        agent.acknowledged(last).await;
+        let request = SearchEventsRequest { query: format!("seq:>{MISSED}"), limit: 1, ..Default::default() };
+        if client.search_events(request).await.is_ok_and(|found| found.into_inner().total > 0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{:?}", counters.stats());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let stats = counters.stats();
+    assert!(stats.events < MISSED, "all that was missed came first: {stats:?}");
+    finds(&mut client, "", last).await;
+    stop.cancel();
+    feeding.await.unwrap().unwrap();
+    supervisor.shutdown();
     aggregator.stop().await;
 }

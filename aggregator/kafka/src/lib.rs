@@ -3,7 +3,8 @@
 //! - [`Writer`] makes durable what ingest admits: `galen_log::Append` over an idempotent producer.
 //! - [`Mirror`] copies all partitions into the log on this machine's disk, each event once, so that what stands behind
 //!   that log works on every replica as it does without Kafka.
-//! - [`Reader`] is a `galen_log::Consumer`: one group across the replicas, which share its work.
+//! - [`Reader`] is a `galen_log::Consumer`: one group across the replicas, which share its work; [`FreshFirst`] is one
+//!   that hands out the newest first after a gap.
 //!
 //! The records are described in [`codec`]. An event may be in the topic twice, under one identity: when a replica ends,
 //! or gives up, between Kafka's acknowledgement and its own, and the agent sends again; when an agent moves faster than
@@ -14,7 +15,9 @@ pub mod codec;
 mod config;
 mod dead_letters;
 mod error;
+mod fresh;
 mod known;
+mod lag;
 mod link;
 mod mirror;
 mod producer;
@@ -26,6 +29,8 @@ pub use codec::{JoinStats, Render};
 pub use config::{Compression, Config, Payload, Sasl, Settings, Tls};
 pub use dead_letters::{DeadLetter, Replayed};
 pub use error::Error;
+pub use fresh::FreshFirst;
+pub use lag::Lag;
 pub use link::Link;
 pub use mirror::{Copied, Mirror, MirrorStats};
 pub use reader::Reader;

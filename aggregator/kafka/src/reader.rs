@@ -26,7 +26,7 @@ use rdkafka::{
 };
 use tokio::time::timeout;
 
-use crate::{Error, JoinStats, Link, Settings, codec::Joiner, topics::Topics};
+use crate::{Error, JoinStats, Link, Settings, codec::Joiner, fresh::Ahead, topics::Topics};
 
 /// A delivery ends at this size, whatever number of events was asked for.
 const DELIVERY_BYTES: usize = 8 << 20;
@@ -42,6 +42,12 @@ pub struct Reader {
     skipped: Vec<Skipped>,
     /// Where each partition should go on.
     expected: HashMap<i32, u64>,
+    /// The first record that was read of each partition.
+    begun: HashMap<i32, u64>,
+    /// What another reader does.
+    pub(crate) ahead: Ahead,
+    /// Records that were passed over because of it, since the last delivery.
+    passed: usize,
 }
 
 #[derive(Debug, Default)]
@@ -65,13 +71,32 @@ impl Reader {
     /// # Errors
     /// Settings that the client refuses.
     pub fn join(settings: &Settings, name: &str) -> Result<Self, Error> {
+        let reader = Self::open(settings, name, false)?;
+        reader.consumer.subscribe(&[&reader.shared.topic]).map_err(|source| reader.refused(source))?;
+        Ok(reader)
+    }
+
+    /// Reads partitions from their end on, beside the group.
+    pub(crate) fn at_end(settings: &Settings, name: &str, partitions: &[i32]) -> Result<Self, Error> {
+        let reader = Self::open(settings, name, true)?;
+        let mut ends = TopicPartitionList::new();
+        for partition in partitions {
+            let added = ends.add_partition_offset(&reader.shared.topic, *partition, Offset::End);
+            added.map_err(|source| reader.refused(source))?;
+        }
+        reader.consumer.assign(&ends).map_err(|source| reader.refused(source))?;
+        Ok(reader)
+    }
+
+    /// `is_alone`: it commits nothing, and its lag is that of what was read.
+    fn open(settings: &Settings, name: &str, is_alone: bool) -> Result<Self, Error> {
         let group = format!("{}.{name}", settings.prefix);
         let topic = Topics::of(settings).events;
         let mut client = settings.client(name)?;
         client
             .set("group.id", &group)
             .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
+            .set("enable.auto.offset.store", if is_alone { "true" } else { "false" })
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "10000")
@@ -80,7 +105,6 @@ impl Reader {
         let shared = Arc::new(Shared { topic, ..Shared::default() });
         let context = Context { link: Link::default(), shared: Arc::clone(&shared) };
         let consumer: StreamConsumer<Context> = client.create_with_context(context).map_err(Error::Client)?;
-        consumer.subscribe(&[&shared.topic]).map_err(|source| Error::Read { topic: shared.topic.clone(), source })?;
         Ok(Self {
             consumer: Arc::new(consumer),
             shared,
@@ -88,6 +112,9 @@ impl Reader {
             joiner: Joiner::default(),
             skipped: Vec::new(),
             expected: HashMap::new(),
+            begun: HashMap::new(),
+            ahead: Ahead::default(),
+            passed: 0,
         })
     }
 
@@ -96,7 +123,20 @@ impl Reader {
         self.joiner.stats()
     }
 
-    async fn gather(&mut self, max_events: usize) -> Result<Delivery, galen_log::Error> {
+    /// Its partitions, in order.
+    pub(crate) fn partitions(&self) -> Result<Vec<i32>, Error> {
+        let assigned = self.consumer.assignment().map_err(|source| self.refused(source))?;
+        let mut partitions: Vec<i32> = assigned.elements().iter().map(|element| element.partition()).collect();
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// The first record that was read of a partition.
+    pub(crate) fn begun(&self, partition: i32) -> Option<u64> {
+        self.begun.get(&partition).copied()
+    }
+
+    pub(crate) async fn gather(&mut self, max_events: usize) -> Result<Delivery, galen_log::Error> {
         let consumer = Arc::clone(&self.consumer);
         loop {
             let message = if self.shared.uncommitted.lock().is_empty() {
@@ -116,7 +156,7 @@ impl Reader {
             };
             // From here on nothing waits, so nothing is lost with a future that is dropped.
             self.add(&message);
-            while self.joiner.events() < max_events.max(1) && self.joiner.bytes() < DELIVERY_BYTES {
+            while self.joiner.events() + self.passed < max_events.max(1) && self.joiner.bytes() < DELIVERY_BYTES {
                 match consumer.recv().now_or_never() {
                     Some(Ok(message)) => self.add(&message),
                     // An error comes again.
@@ -125,23 +165,26 @@ impl Reader {
             }
             self.forget_moved();
             let (records, place) = self.joiner.take();
-            let skipped = std::mem::take(&mut self.skipped);
-            if !records.is_empty() || !skipped.is_empty() {
-                return Ok(Delivery { records, skipped, place });
-            }
+            self.passed = 0;
+            return Ok(Delivery { records, skipped: std::mem::take(&mut self.skipped), place });
         }
     }
 
     fn add(&mut self, message: &BorrowedMessage<'_>) {
         // Partitions move while a message is asked for: what came before is not what comes after.
         self.forget_moved();
-        let offset = message.offset().max(0).unsigned_abs();
-        if let Some(expected) = self.expected.insert(message.partition(), offset + 1)
+        let (partition, offset) = (message.partition(), message.offset().max(0).unsigned_abs());
+        self.begun.entry(partition).or_insert(offset);
+        if let Some(expected) = self.expected.insert(partition, offset + 1)
             && offset > expected
         {
             self.skipped.push(Skipped { first: expected, next: offset, reason: SkipReason::Retention });
         }
-        self.joiner.add(message);
+        if self.ahead.covers(partition, offset) && self.joiner.pass_over(message) {
+            self.passed += 1;
+        } else {
+            self.joiner.add(message);
+        }
     }
 
     fn forget_moved(&mut self) {
@@ -176,8 +219,12 @@ impl Reader {
         Ok(())
     }
 
+    fn refused(&self, source: KafkaError) -> Error {
+        Error::Read { topic: self.shared.topic.clone(), source }
+    }
+
     fn failed(&self, source: KafkaError) -> galen_log::Error {
-        Error::Read { topic: self.shared.topic.clone(), source }.log("read from Kafka")
+        self.refused(source).log("read from Kafka")
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{BoxFuture, Error, Skipped};
 
 /// A reader of the log that goes on behind what had its effect.
 pub trait Consumer: Send {
-    /// Waits for records, about `max_events` events, at least one record. Dropping the future before it is ready
-    /// changes nothing.
+    /// Waits for records, about `max_events` events, or for a place alone, behind what need not be handed out. Dropping
+    /// the future before it is ready changes nothing.
     ///
     /// # Errors
     /// The log refused to be read; the call may be repeated.

@@ -122,11 +122,10 @@ impl Cursor {
     }
 
     /// The lane whose turn it is: the newest and the oldest by turns, as long as both have something.
-    fn turn(&mut self) -> usize {
+    fn turn(&self) -> usize {
         let newest = self.lanes.len() - 1;
         let newest_waits = self.lanes[newest].next >= self.log.bounds().next;
         let oldest = self.lanes.iter().position(Lane::is_unread);
-        self.olds_turn = !self.olds_turn;
         match oldest {
             Some(oldest) if self.olds_turn || newest_waits => oldest,
             _ => newest,
@@ -138,6 +137,8 @@ impl Cursor {
         let turn = self.turn();
         let lane = &mut self.lanes[turn];
         let chunk = lane.reader.next(max_events).await?;
+        // Only now: who drops the future before takes nobody's turn.
+        self.olds_turn = lane.end.is_none();
         let end = lane.end.unwrap_or(u64::MAX);
         lane.next = chunk.next.min(end);
         let mut records = Vec::with_capacity(chunk.entries.len());

@@ -75,9 +75,10 @@ fn start_sink(parts: &Parts, settings: galen_opensearch::Settings, cursor: PathB
     if parts.settings.index {
         let source = match &parts.settings.kafka {
             None => sink::Source::Log(Arc::clone(&parts.log), cursor),
-            Some(kafka) => sink::Source::Kafka(Box::new(kafka.clone())),
+            Some(kafka) => sink::Source::kafka(kafka, &parts.supervisor)?,
         };
         sink::start(&parts.supervisor, source, settings, Arc::clone(&counters));
+        sink::start_ledger(&parts.supervisor, archive.clone(), Arc::clone(&parts.nodes));
     }
     let counted = Arc::clone(&counters);
     parts.registry.sampled(move || sink::families(&counted.stats()))?;

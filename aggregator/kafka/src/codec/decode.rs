@@ -129,10 +129,19 @@ impl Joiner {
         self.give_up(partition, offset);
     }
 
+    /// Passes over a record that is known, and says so. One of several that make up an event is read all the same: the
+    /// others may not be known.
+    pub(crate) fn pass_over(&mut self, message: &impl Message) -> bool {
+        let is_whole = Fields::of(message).is_none_or(|fields| fields.parts.is_none() && fields.part.is_none());
+        if is_whole {
+            self.seen.insert(message.partition(), message.offset().max(0).unsigned_abs() + 1);
+        }
+        is_whole
+    }
+
     /// `None` for what cannot be read.
     fn read(&mut self, message: &impl Message, partition: i32, offset: u64) -> Option<()> {
-        // The client panics at a header whose name is not UTF-8, and anyone who may write to the topic can send one.
-        let fields = catch_unwind(AssertUnwindSafe(|| Fields::of(message))).ok().flatten()?;
+        let fields = Fields::of(message)?;
         let received_unix_nanos = match message.timestamp() {
             Timestamp::CreateTime(millis) | Timestamp::LogAppendTime(millis) => millis.saturating_mul(1_000_000),
             Timestamp::NotAvailable => 0,
@@ -268,6 +277,11 @@ impl Open {
 impl<'a> Fields<'a> {
     /// `None` if a header is not as it should be.
     fn of(message: &'a impl Message) -> Option<Self> {
+        // The client panics at a header whose name is not UTF-8, and anyone who may write to the topic can send one.
+        catch_unwind(AssertUnwindSafe(|| Self::read(message))).ok().flatten()
+    }
+
+    fn read(message: &'a impl Message) -> Option<Self> {
         let mut fields = Self::default();
         let Some(headers) = message.headers() else { return Some(fields) };
         for place in 0..headers.count() {
