@@ -2,9 +2,10 @@
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
 #   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [agents] [reconnect] [waitrate] [dload] [flight] [buffer] [ingest] [kafka]
-#                    [index] [opensearch]
+#                    [index] [opensearch] [away[=DURATION]]
 #
-# Without arguments: all of them, in about half an hour and 20 GB of disk below the target directory at the most.
+# Without arguments: all of them but `away`, in about half an hour and 20 GB of disk below the target directory at the
+# most. `away` lets OpenSearch be away for ten minutes, or as long as is said, and takes two times that and 10 GB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +19,10 @@ fi
 for one in "${wanted[@]}"; do
   case $one in
   sizes | idle | burst | short | backlog | agents | reconnect) fleet+=("$one") ;;
+  away | away=*)
+    scripts/services/services.sh fetch kafka opensearch
+    fleet+=("$one")
+    ;;
   waitrate | dload | flight | buffer | ingest | kafka | index | opensearch) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2

@@ -11,9 +11,10 @@ mod agent;
 mod run;
 
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -61,6 +62,27 @@ struct Tally {
     refused: AtomicU64,
     /// Connections and sessions that failed for another reason.
     failed: AtomicU64,
+    waits: Waits,
+}
+
+/// How long events waited for their acknowledgements.
+#[derive(Default)]
+struct Waits(Mutex<Vec<Duration>>);
+
+impl Waits {
+    fn add(&self, waits: impl Iterator<Item = Duration>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(waits);
+    }
+
+    fn take(&self) -> Vec<Duration> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 impl Load {
@@ -112,6 +134,11 @@ impl Load {
     /// Events of all agents so far.
     pub fn recorded(&self) -> u64 {
         self.tally.recorded.load(Ordering::Relaxed)
+    }
+
+    /// How long each event waited that was acknowledged since this was asked.
+    pub fn waits(&self) -> Vec<Duration> {
+        self.tally.waits.take()
     }
 
     /// How often one was told to come later.

@@ -1,6 +1,7 @@
 //! The figures of `docs/benchmarks.md`, measured on the real programs as a release builds them.
 
 mod agents;
+mod away;
 mod backlog;
 mod burst;
 mod idle;
@@ -9,7 +10,8 @@ mod sizes;
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use galen_runtime::Span;
 
 /// A measured figure beside what it should reach.
 pub struct Figure {
@@ -18,9 +20,10 @@ pub struct Figure {
     pub reach: &'static str,
 }
 
-/// Measures what is named in `only`, or everything.
+/// Measures what is named in `only`, or everything that takes minutes. `away` takes longer, and may be `away=DURATION`.
 pub async fn run(scratch: &Path, only: &[String]) -> Result<Vec<Figure>> {
     let wanted = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let away = only.iter().find_map(|one| one.strip_prefix("away"));
     let mut figures = Vec::new();
     if wanted("sizes") {
         figures.extend(sizes::measure()?);
@@ -42,6 +45,13 @@ pub async fn run(scratch: &Path, only: &[String]) -> Result<Vec<Figure>> {
     }
     if wanted("reconnect") {
         figures.extend(agents::reconnect(&scratch.join("reconnect")).await?);
+    }
+    if let Some(away) = away {
+        let away = match away.strip_prefix('=') {
+            Some(time) => time.parse::<Span>().with_context(|| format!("`{time}` is no duration"))?.0,
+            None => away::AWAY,
+        };
+        figures.extend(away::measure(&scratch.join("away"), away).await?);
     }
     Ok(figures)
 }

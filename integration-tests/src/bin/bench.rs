@@ -1,4 +1,5 @@
-//! `galen-bench [sizes] [idle] [burst] [short] [backlog] [agents] [reconnect]`: measures the release build beside it and prints a table.
+//! `galen-bench [sizes] [idle] [burst] [short] [backlog] [agents] [reconnect] [away[=DURATION]]`: measures the release
+//! build beside it and prints a table.
 
 use anyhow::Result;
 use galen_integration_tests::bench;

@@ -1,6 +1,7 @@
 //! One of many: the protocol of a real agent, its figures and its back-off, without tracers and without a disk.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -51,6 +52,8 @@ pub(super) struct Agent {
     /// The newest number that was given, and up to which they are acknowledged.
     recorded: u64,
     acknowledged: u64,
+    /// When those between were recorded.
+    waiting: VecDeque<Instant>,
     /// Rounds of the orders that it has taken part in.
     rounds: u64,
 }
@@ -108,6 +111,7 @@ impl Agent {
             orders,
             recorded: 0,
             acknowledged: 0,
+            waiting: VecDeque::new(),
             rounds: 0,
         })
     }
@@ -186,12 +190,15 @@ impl Agent {
 
     fn record(&mut self) {
         self.recorded += 1;
+        self.waiting.push_back(Instant::now());
         self.tally.recorded.fetch_add(1, Ordering::Relaxed);
     }
 
     fn settled(&mut self, upto: u64) {
         let more = upto.min(self.recorded).saturating_sub(self.acknowledged);
         self.acknowledged += more;
+        let done = self.waiting.drain(..self.waiting.len().min(more as usize));
+        self.tally.waits.add(done.map(|since| since.elapsed()));
         self.tally.acknowledged.fetch_add(more, Ordering::Relaxed);
     }
 
