@@ -59,6 +59,7 @@ if [[ $purpose == test ]]; then
   want maven mvn
   want curl curl
   want kcat kcat
+  want openssl openssl
   want redis-server redis-server
   want prometheus prometheus promtool
   want python3-pip pip
