@@ -91,9 +91,13 @@ async fn every_replica_has_each_event_once_also_those_that_are_twice_in_the_topi
     for dir in &dirs {
         let copy = Copy::open(&settings, dir.path());
         assert_eq!(copy.events(80).await, expected(80));
-        let stats = copy.mirror.stats();
-        assert_eq!((stats.copied, stats.joined), (10, galen_kafka::JoinStats::default()));
-        assert_eq!(*copy.told.lock(), 80);
+        // Counted, and told, a moment after the events are there.
+        let until = Instant::now() + PATIENCE;
+        while (copy.mirror.stats().copied, *copy.told.lock()) != (10, 80) {
+            assert!(Instant::now() < until, "{:?}", copy.mirror.stats());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(copy.mirror.stats().joined, galen_kafka::JoinStats::default());
         assert_eq!(copy.log.bounds().next, 80);
         copy.close().await;
     }
