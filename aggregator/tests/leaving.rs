@@ -33,6 +33,7 @@ async fn an_aggregator_that_leaves_is_not_ready_takes_no_session_and_says_goodby
         assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.contains("shutting down"), "{not_ready}");
         let refused = stranger.await.err().expect("no new session");
         assert_eq!((refused.code(), refused.message()), (Code::Unavailable, "the aggregator is shutting down"));
+        assert!(refused.metadata().get(galen_proto::RETRY_AFTER).is_some(), "it is asked again at once: {refused:?}");
         // What the agent had sent before it heard of it.
         agent.batch(ahead(batch(4, 6))).await;
         agent.acknowledged(6).await;

@@ -76,6 +76,10 @@ async fn an_agent_goes_to_another_aggregator_before_its_own_ends_and_loses_nothi
         aggregators[at] = Aggregator::start(&dirs[at], &[]).await?;
     }
     assert!(agent.process.terminate(LIMIT).await?.success(), "{}", agent.process.tail());
+    // An orderly move is not a fault: nothing was cut off, and nothing dialled in vain.
+    let log = agent.process.log();
+    let faults: Vec<_> = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    assert!(faults.is_empty() && !log.contains("no session with the aggregator"), "{}", faults.join("\n"));
 
     let accepted = oracle::accepted(&dirs[2].join("records"))?;
     let mut stored = Vec::new();

@@ -3,6 +3,10 @@
 //! All that are configured are equal. They are tried in rounds, each in a random order, so that a fleet spreads over
 //! them. One that said not to come again before a time is left out until then; if all of them did, the one that is free
 //! first is waited for.
+//!
+//! An agent stays away somewhat longer than it was told, so that those who were told the same do not come together. It is
+//! always the same part that it adds: of two that say goodbye one after the other the first is free first, because the
+//! second is still down by then.
 
 use std::time::Duration;
 
@@ -16,6 +20,8 @@ pub(super) struct Addresses {
     round: Vec<usize>,
     /// Place of the one that was given last.
     last: usize,
+    /// How much longer than it was told this agent stays away: a factor.
+    stretch: f64,
 }
 
 #[derive(Debug)]
@@ -28,22 +34,22 @@ impl Addresses {
     pub(super) fn new(endpoints: &[Endpoint]) -> Self {
         let now = Instant::now();
         let all = endpoints.iter().map(|endpoint| Address { endpoint: endpoint.clone(), free: now }).collect();
-        Self { all, round: Vec::new(), last: 0 }
+        Self { all, round: Vec::new(), last: 0, stretch: 1.0 + fastrand::f64() / 2.0 }
     }
 
     /// The next to dial, and from when on it may be.
     pub(super) fn next(&mut self) -> (Endpoint, Instant) {
         let now = Instant::now();
-        if self.round.is_empty() {
-            self.round = (0..self.all.len()).collect();
+        let all = &self.all;
+        let is_free = |place: &usize| all[*place].free <= now;
+        if !self.round.iter().any(is_free) {
+            self.round = (0..all.len()).collect();
             fastrand::shuffle(&mut self.round);
         }
-        let first_free = || (0..self.all.len()).min_by_key(|place| self.all[*place].free.max(now));
-        let in_turn = self.round.iter().rposition(|place| self.all[*place].free <= now);
-        self.last = match in_turn {
-            Some(turn) => self.round.remove(turn),
-            None => first_free().unwrap_or_default(),
-        };
+        let in_turn = self.round.iter().rposition(is_free);
+        let first_free = || (0..self.round.len()).min_by_key(|turn| all[self.round[*turn]].free);
+        let turn = in_turn.or_else(first_free).unwrap_or_default();
+        self.last = self.round.remove(turn);
         let Address { endpoint, free } = &self.all[self.last];
         (endpoint.clone(), *free)
     }
@@ -53,9 +59,9 @@ impl Addresses {
         self.round.push(self.last);
     }
 
-    /// The one that was given last is not to be dialled before `wait` has passed.
+    /// The one that was given last is not to be dialled before `wait` has passed, and up to half of it more.
     pub(super) fn leave_alone(&mut self, wait: Duration) {
-        self.all[self.last].free = Instant::now() + wait;
+        self.all[self.last].free = Instant::now() + wait.mul_f64(self.stretch);
     }
 
     /// Whether each was tried since the round began.
@@ -74,7 +80,7 @@ mod tests {
     fn addresses(count: usize) -> Addresses {
         let endpoints: Vec<Endpoint> =
             (1..=count).map(|port| format!("http://127.0.0.1:{port}").parse().unwrap()).collect();
-        Addresses::new(&endpoints)
+        Addresses { stretch: 1.0, ..Addresses::new(&endpoints) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -116,6 +122,25 @@ mod tests {
         addresses.leave_alone(Duration::from_secs(3));
         assert!(addresses.all_tried());
         assert_eq!(addresses.next(), (soon, Instant::now() + Duration::from_secs(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_that_said_goodbye_the_first_to_say_so_is_dialled_first() {
+        const AWAY: Duration = Duration::from_secs(2);
+        let mut waits = BTreeSet::new();
+        for _ in 0..100 {
+            let stretch = Addresses::new(&[]).stretch;
+            let mut addresses = Addresses { stretch, ..addresses(2) };
+            let (began, first) = (Instant::now(), addresses.next().0);
+            addresses.leave_alone(AWAY);
+            let second = addresses.next().0;
+            tokio::time::advance(Duration::from_millis(1)).await;
+            addresses.leave_alone(AWAY);
+            let (next, free) = addresses.next();
+            assert!(next == first && next != second && free >= began + AWAY);
+            waits.insert(free - began);
+        }
+        assert!(waits.len() > 1, "all agents would come back together");
     }
 
     #[tokio::test(start_paused = true)]

@@ -52,8 +52,10 @@ pub(super) enum Again {
     AtOnce,
     /// Nothing is wrong, but this aggregator is to be left alone for so long.
     Elsewhere(Duration),
-    /// This aggregator is to be left alone for so long.
+    /// Nothing is wrong, but this aggregator has no place for the agent now, and is to be left alone for so long.
     Later(Duration),
+    /// This aggregator refuses what will be the same the next time: it is to be left alone for so long.
+    Refused(Duration),
     BackOff,
 }
 
@@ -64,11 +66,11 @@ impl Error {
             Self::Goodbye { away } => Again::Elsewhere(*away),
             Self::Refused(status) => match status.code() {
                 Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => {
-                    Again::Later(REFUSED_WAIT)
+                    Again::Refused(REFUSED_WAIT)
                 }
                 _ => retry_after(status).map_or(Again::BackOff, Again::Later),
             },
-            Self::NoWelcome | Self::SecondWelcome | Self::Protocol { .. } => Again::Later(REFUSED_WAIT),
+            Self::NoWelcome | Self::SecondWelcome | Self::Protocol { .. } => Again::Refused(REFUSED_WAIT),
             _ => Again::BackOff,
         }
     }
@@ -102,6 +104,6 @@ mod tests {
             assert_eq!(refused(exhausted, Some(malformed)), Again::BackOff, "{malformed}");
         }
         assert_eq!(refused(Code::Unavailable, None), Again::BackOff);
-        assert_eq!(refused(Code::FailedPrecondition, Some("1")), Again::Later(REFUSED_WAIT));
+        assert_eq!(refused(Code::FailedPrecondition, Some("1")), Again::Refused(REFUSED_WAIT));
     }
 }

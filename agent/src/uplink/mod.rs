@@ -100,26 +100,28 @@ impl Uplink {
                     Duration::ZERO
                 }
                 Again::Elsewhere(away) => {
-                    addresses.leave_alone(jittered(away));
+                    addresses.leave_alone(away);
                     Duration::ZERO
                 }
-                Again::Later(away) => {
-                    addresses.leave_alone(jittered(away));
+                Again::Later(away) | Again::Refused(away) => {
+                    addresses.leave_alone(away);
                     BACKOFF_BASE.mul_f64(fastrand::f64())
                 }
                 Again::BackOff if addresses.all_tried() => backoff.next(),
                 Again::BackOff => BACKOFF_BASE.mul_f64(fastrand::f64()),
             };
-            if matches!(again, Again::Elsewhere(_)) {
-                info!(%endpoint, "the aggregator said goodbye");
-                continue;
+            match again {
+                Again::AtOnce => continue,
+                Again::Elsewhere(_) => {
+                    info!(%endpoint, "the aggregator said goodbye");
+                    continue;
+                }
+                Again::Later(_) | Again::Refused(_) | Again::BackOff => self.node.figures.failed.inc(),
             }
-            if matches!(again, Again::AtOnce) {
-                continue;
-            }
-            self.node.figures.failed.inc();
             let cause = galen_runtime::Chain(&error).to_string();
-            if progressed || cause != told {
+            if matches!(again, Again::Later(_)) {
+                info!(%endpoint, cause, "the aggregator asks to come later");
+            } else if progressed || cause != told {
                 warn!(
                     %endpoint,
                     error = cause,
@@ -145,11 +147,6 @@ impl Uplink {
         // Whatever came after it.
         ended.map_err(|error| session.goodbye.map_or(error, |away| Error::Goodbye { away }))
     }
-}
-
-/// So long, and up to half of it more: those who were told the same do not come together.
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(1.0 + fastrand::f64() / 2.0)
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {

@@ -7,6 +7,9 @@ use tonic::{Code, Status};
 
 use crate::ingest::Rejected;
 
+/// How long an agent should stay away from an aggregator that ends, so that it does not find it still ending.
+pub(super) const AWAY: Duration = Duration::from_secs(2);
+
 /// The reason that a session ends with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -115,7 +118,12 @@ impl Refusal {
 impl From<&Refusal> for Status {
     fn from(refusal: &Refusal) -> Self {
         let mut status = Self::new(refusal.code(), refusal.to_string());
-        if let Refusal::TooManyNew { again } = refusal {
+        let again = match refusal {
+            Refusal::TooManyNew { again } => Some(*again),
+            Refusal::ShuttingDown => Some(AWAY),
+            _ => None,
+        };
+        if let Some(again) = again {
             let millis = u32::try_from(again.as_millis()).unwrap_or(u32::MAX);
             status.metadata_mut().insert(galen_proto::RETRY_AFTER, millis.into());
         }

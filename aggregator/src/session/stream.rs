@@ -25,13 +25,12 @@ use crate::{
     session::{
         Announced, Refusal, Seat, Sessions,
         commands::{Answered, Commands},
+        refusal::AWAY,
     },
 };
 
 /// Heartbeats that may be missed.
 const PATIENCE: u32 = 3;
-/// How long an agent should stay away that was told goodbye, so that it does not find the same aggregator still ending.
-const AWAY: Duration = Duration::from_secs(2);
 
 /// Boxed, because a channel has room for 32 from its beginning.
 pub(super) type Answer = Result<Box<AggregatorMessage>, Status>;
