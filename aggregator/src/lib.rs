@@ -121,7 +121,12 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let floor = kept.floor()?;
     let (log, writer, watermarks) = open_log(&settings, floor).await?;
     let shared = open_kafka(&settings, &supervisor).await?;
-    let nodes = Arc::new(Nodes::new(nodes_cap(&settings), settings.sessions.max_figures as usize, &watermarks));
+    let addresses = Addresses::of(&settings, &grpc, &http)?;
+    let mut nodes = Nodes::new(nodes_cap(&settings), settings.sessions.max_figures as usize, &watermarks);
+    if let Some((kafka, _)) = &shared {
+        nodes = nodes.among(kafka.standings(addresses.replica()));
+    }
+    let nodes = Arc::new(nodes);
     let desired = Desired::open(&settings.data_dir)
         .map_err(|source| Error::Desired { path: settings.data_dir.join(control::DESIRED_FILE), source })?;
     let ingest_metrics = ingest::Metrics::register(&registry)?;
@@ -155,7 +160,6 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
         supervisor: supervisor.clone(),
         started_unix_nanos: ingest::now_unix_nanos(),
     };
-    let addresses = Addresses::of(&settings, &grpc, &http)?;
     supervisor.thread("ingest", move || worker.run());
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
     let queries = Queries::new(&parts, kept.start(&parts)?);
@@ -233,6 +237,11 @@ impl Addresses {
         let local =
             |listener: &TcpListener, address| listener.local_addr().map_err(|source| Error::Bind { address, source });
         Ok(Self { grpc: local(grpc, settings.grpc)?, http: local(http, settings.http)? })
+    }
+
+    /// What other replicas, and people, know it by: the host and the port of the agents.
+    fn replica(&self) -> String {
+        format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), self.grpc.port())
     }
 
     fn write(&self, settings: &Settings) -> Result<(), Error> {

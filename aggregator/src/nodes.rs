@@ -2,9 +2,13 @@
 //!
 //! Filled from the watermarks at the start, then by sessions and by the log. Bounded: beyond the cap the disconnected
 //! node that was silent longest is left out of the registry, counted; its watermarks are not touched.
+//!
+//! Where replicas share a log, what a node says of its queues goes by way of [`Standings`], also at the replica that it is
+//! connected to: so the ledger is the same on all of them.
 
 mod book;
 mod figures;
+mod ledger;
 mod tracers;
 
 use std::{
@@ -12,13 +16,11 @@ use std::{
     sync::Arc,
 };
 
+use galen_kafka::Standings;
 use galen_log::Watermarks;
 use galen_proto::{
     Term,
-    v1::{
-        GetLedgerResponse, Heartbeat, Hello, Ledger, LogRecord, LossCounter, Node, NodeLedger, QuarantineReason,
-        TracerStatus,
-    },
+    v1::{Heartbeat, Hello, Ledger, LogRecord, LossCounter, Node, QuarantineReason, Queue, TracerStatus},
 };
 use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
@@ -38,6 +40,8 @@ const MAX_TRACERS: usize = 64;
 pub struct Nodes {
     cap: usize,
     inner: Mutex<Inner>,
+    /// `None` where no other replica shares the log.
+    standings: Option<Standings>,
 }
 
 #[derive(Debug)]
@@ -111,9 +115,15 @@ impl Nodes {
                 },
             );
         }
-        let nodes = Self { cap: cap.max(1), inner: Mutex::new(inner) };
+        let nodes = Self { cap: cap.max(1), inner: Mutex::new(inner), standings: None };
         nodes.inner.lock().make_room(nodes.cap);
         nodes
+    }
+
+    /// Among replicas that share the log.
+    #[must_use]
+    pub fn among(self, standings: Standings) -> Self {
+        Self { standings: Some(standings), ..self }
     }
 
     /// A session of the node has begun.
@@ -123,8 +133,10 @@ impl Nodes {
         node.connected = true;
         node.agent_version = hello.agent_version;
         node.last_seen_unix_nanos = now_unix_nanos;
-        inner.book(name).told(hello.queues, now_unix_nanos);
         inner.tracers_of(name, hello.tracers);
+        let held = |queue: &Queue| queue.next_seq.saturating_sub(queue.first_unacked);
+        let backlog_events = hello.queues.iter().map(held).fold(0, u64::saturating_add);
+        self.told(&mut inner, name, hello.queues, backlog_events, now_unix_nanos);
     }
 
     /// The node's last session has ended.
@@ -133,6 +145,9 @@ impl Nodes {
         inner.figures.gone(name);
         if let Some(node) = inner.nodes.get_mut(name) {
             node.connected = false;
+        }
+        if let Some(standings) = &self.standings {
+            standings.left(name);
         }
     }
 
@@ -151,7 +166,7 @@ impl Nodes {
         }
         // An older agent does not tell.
         if !heartbeat.queues.is_empty() {
-            inner.book(name).told(heartbeat.queues, now_unix_nanos);
+            self.told(&mut inner, name, heartbeat.queues, heartbeat.backlog_events, now_unix_nanos);
         }
         inner.figures.report(name, heartbeat.measures, heartbeat.measures_left_out);
     }
@@ -197,30 +212,6 @@ impl Nodes {
         nodes
     }
 
-    /// What became of what was observed: of all nodes, or of the one that is named.
-    pub fn ledger(&self, name: Option<&str>) -> GetLedgerResponse {
-        let inner = self.inner.lock();
-        let mut answer = GetLedgerResponse::default();
-        let mut total = Ledger::default();
-        for (node, book) in inner.books.iter().filter(|(node, _)| name.is_none_or(|name| name == &***node)) {
-            answer.unbalanced += u64::from(book.enter(&mut total) != 0);
-            let mut ledger = Ledger::default();
-            book.enter(&mut ledger);
-            let known = inner.nodes.get(node);
-            answer.nodes.push(NodeLedger {
-                node: (**node).to_owned(),
-                ledger: Some(ledger),
-                connected: known.is_some_and(|known| known.connected),
-                told_unix_nanos: book.told_unix_nanos,
-                backlog_events: known.map_or(0, |known| known.backlog_events),
-            });
-        }
-        drop(inner);
-        answer.nodes.sort_unstable_by(|a, b| a.node.cmp(&b.node));
-        answer.total = Some(total);
-        answer
-    }
-
     /// Events of a node that are in the log were put aside behind it.
     pub fn quarantine(&self, name: &str, reason: QuarantineReason, events: u64) {
         if let Some(book) = self.inner.lock().books.get_mut(name) {
@@ -253,7 +244,8 @@ impl Nodes {
     }
 
     pub fn fleet(&self) -> Fleet {
-        let inner = self.inner.lock();
+        let inner = &mut *self.inner.lock();
+        self.hear(inner);
         let mut fleet = Fleet {
             known: inner.nodes.len() as u64,
             evicted: inner.evicted,

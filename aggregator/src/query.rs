@@ -188,10 +188,12 @@ impl Queries {
     /// # Errors
     /// If the node was never heard of.
     pub fn ledger(&self, node: &str) -> Result<GetLedgerResponse, Error> {
-        let ledger = self.0.nodes.ledger((!node.is_empty()).then_some(node));
+        let mut ledger = self.0.nodes.ledger((!node.is_empty()).then_some(node));
         if ledger.nodes.is_empty() && !node.is_empty() {
             return Err(Error::NotFound(format!("node `{node}` was never heard of")));
         }
+        let mirror = self.0.kafka.as_ref().and_then(|kafka| kafka.mirror.as_ref());
+        ledger.uncopied_records = mirror.map_or(0, |mirror| mirror.stats().lag);
         Ok(ledger)
     }
 

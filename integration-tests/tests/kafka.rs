@@ -10,7 +10,7 @@ use galen_integration_tests::{
     fleet::{Agent, Aggregator},
     oracle, query, wait,
 };
-use galen_proto::v1::{GetStatusRequest, SearchEventsRequest};
+use galen_proto::v1::{GetLedgerRequest, GetStatusRequest, SearchEventsRequest};
 use galen_services::{Server, kafka, opensearch};
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -82,6 +82,7 @@ impl Fleet {
         let here = query::all(&mut self.replicas[self.at].query.clone(), EVENTS).await?;
         let there = query::all(&mut self.replicas[1 - self.at].query.clone(), EVENTS).await?;
         assert!(here == there, "{} events here, {} there", here.len(), there.len());
+        has_one_ledger(&self.replicas).await?;
         Ok(accepted)
     }
 }
@@ -137,6 +138,22 @@ async fn finds(replica: &Aggregator, events: u64) -> Result<()> {
     })
     .await
     .with_context(|| replica.process.tail())
+}
+
+/// Waits until all replicas say the same of what became of the node's observations: none of them is unaccounted for.
+async fn has_one_ledger(replicas: &[Aggregator]) -> Result<()> {
+    wait::until("the replicas to have one ledger", DELIVERY, || async {
+        let mut ledgers = Vec::new();
+        for replica in replicas {
+            let request = GetLedgerRequest { node: NODE.to_owned() };
+            let answer = replica.query.clone().get_ledger(request).await?.into_inner();
+            ledgers.push(answer.nodes.into_iter().map(|node| (node.ledger, node.connected, node.replica)).next());
+        }
+        let ledger = ledgers[0].as_ref().and_then(|(ledger, ..)| ledger.as_ref());
+        let is_whole = ledger.is_some_and(|ledger| ledger.unaccounted == 0 && ledger.buffered == 0);
+        Ok((is_whole && ledgers.iter().all(|other| *other == ledgers[0])).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

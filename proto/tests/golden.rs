@@ -33,7 +33,7 @@ fn types() -> BTreeMap<&'static str, Reencode> {
             Goodbye Heartbeat Hello Host Label Ledger ListNodesRequest ListNodesResponse LogRecord Loss LossCounter
             Measure Node NodeLedger Position Progress Quarantined Queue QueueState Range RecordNow RecordNowRequest
             ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse SetTracer
-            SetTracerRequest Setting Suppression Times TracerStatus TriggerTracer TriggerTracerRequest ValueCount
+            SetTracerRequest Setting Standing Suppression Times TracerStatus TriggerTracer TriggerTracerRequest ValueCount
             Watermarks Welcome
         }
         "perftools.profiles" pprof { Function Label Line Location Mapping Profile Sample ValueType }

@@ -3,7 +3,8 @@
 //! A record for each node, its key the node, its value a `galen.v1.Watermarks` with the node's queues. Every replica
 //! writes what it settled, soon after it did, and reads what the others write, so that a node that moves is known where
 //! it comes. It may be a little late: then events that are in the log already are written to it again, under the same
-//! identity, and whoever reads the log passes over them.
+//! identity, and whoever reads the log passes over them. With it comes what nodes said of themselves
+//! ([`crate::Standings`]).
 
 use std::{
     collections::HashSet,
@@ -23,7 +24,7 @@ use rdkafka::{
     message::Message,
 };
 
-use crate::{Error, Link, Settings, topics::ANSWER};
+use crate::{Error, Link, Settings, standings::Table, topics::ANSWER};
 
 /// Wait for a record.
 const POLL: Duration = Duration::from_millis(200);
@@ -37,6 +38,7 @@ pub(crate) struct Known(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     watermarks: Watermarks,
+    standings: Table,
     /// Nodes of which others have not been told the newest.
     changed: HashSet<Box<str>>,
 }
@@ -95,7 +97,15 @@ impl Known {
     fn take(&self, message: &impl Message) {
         let Some(value) = message.payload() else { return };
         match Stored::decode(value) {
-            Ok(stored) => self.0.lock().watermarks.merge(stored.queues),
+            Ok(stored) => {
+                let state = &mut *self.0.lock();
+                state.watermarks.merge(stored.queues);
+                let node = message.key().and_then(|key| str::from_utf8(key).ok());
+                if let (Some(node), Some(standing)) = (node, stored.standing) {
+                    state.standings.hear(node, standing);
+                    state.standings.make_room(&state.watermarks);
+                }
+            }
             Err(error) => tracing::warn!(%error, "a record of watermarks cannot be read: passed over"),
         }
     }
@@ -131,10 +141,24 @@ impl Known {
         self.0.lock().changed.drain().collect()
     }
 
+    /// Changes what is known of what a node said; others are told if `change` says so.
+    pub(crate) fn change(&self, node: &str, change: impl FnOnce(&mut Table) -> bool) {
+        let state = &mut *self.0.lock();
+        if change(&mut state.standings) {
+            state.changed.insert(node.into());
+        }
+        state.standings.make_room(&state.watermarks);
+    }
+
+    pub(crate) fn standings(&self, look: impl FnOnce(&Table)) {
+        look(&self.0.lock().standings);
+    }
+
     /// The value of a node's record.
     pub(crate) fn value(&self, node: &str) -> Vec<u8> {
-        let queues = self.0.lock().watermarks.queues_of(node);
-        Stored { queues, positions: Vec::new() }.encode_to_vec()
+        let state = &mut *self.0.lock();
+        let (queues, standing) = (state.watermarks.queues_of(node), state.standings.share(node));
+        Stored { queues, positions: Vec::new(), standing }.encode_to_vec()
     }
 
     /// They could not be told.

@@ -22,6 +22,7 @@ mod link;
 mod mirror;
 mod producer;
 mod reader;
+mod standings;
 mod topics;
 mod writer;
 
@@ -34,4 +35,5 @@ pub use lag::Lag;
 pub use link::Link;
 pub use mirror::{Copied, Mirror, MirrorStats};
 pub use reader::Reader;
+pub use standings::Standings;
 pub use writer::{Gauge, Stats, Writer};

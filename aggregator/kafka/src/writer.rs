@@ -18,7 +18,7 @@ use galen_proto::v1::{LogRecord, Queue, QueueState};
 use galen_runtime::Supervisor;
 
 use crate::{
-    Error, Link, Render, Settings,
+    Error, Link, Render, Settings, Standings,
     codec::Encoder,
     known::Known,
     producer::{Figures, Outgoing, Producer},
@@ -118,6 +118,11 @@ impl Writer {
 
     pub fn gauge(&self) -> Gauge {
         Gauge { link: self.link.clone(), figures: Arc::clone(&self.figures), counts: Arc::clone(&self.counts) }
+    }
+
+    /// What nodes said of themselves, here by this name, and on all other replicas.
+    pub fn standings(&self, replica: String) -> Standings {
+        Standings::new(self.known.clone(), replica)
     }
 
     fn connect(&mut self, largest: usize) -> Result<(), Error> {

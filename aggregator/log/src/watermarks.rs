@@ -227,7 +227,7 @@ impl Watermarks {
     pub fn snapshot(&self) -> galen_proto::v1::Watermarks {
         let queues = self.nodes.iter().flat_map(|(node, queues)| queues.iter().map(|queue| queue.to_proto(node)));
         let positions = self.positions.iter().map(|(&partition, &next)| Position { partition, next });
-        galen_proto::v1::Watermarks { queues: queues.collect(), positions: positions.collect() }
+        galen_proto::v1::Watermarks { queues: queues.collect(), positions: positions.collect(), standing: None }
     }
 
     /// The reverse of [`Watermarks::snapshot`].

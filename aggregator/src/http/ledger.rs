@@ -16,12 +16,18 @@ pub(super) struct Ledgers {
     total: LedgerView,
     /// Nodes of which something is unaccounted for.
     unbalanced: u64,
+    /// With Kafka: records that were not copied to this replica yet. What they bring counts as buffered.
+    uncopied_records: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct NodeLedgerView {
     node: String,
+    /// To any replica.
     connected: bool,
+    /// With Kafka: the replica that the node is connected to, or was.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    replica: String,
     /// When the node last told what its buffer holds; absent if not since the aggregator's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     told: Option<String>,
@@ -58,6 +64,7 @@ impl From<GetLedgerResponse> for Ledgers {
             nodes: ledger.nodes.into_iter().map(NodeLedgerView::from).collect(),
             total: ledger.total.unwrap_or_default().into(),
             unbalanced: ledger.unbalanced,
+            uncopied_records: ledger.uncopied_records,
         }
     }
 }
@@ -67,6 +74,7 @@ impl From<NodeLedger> for NodeLedgerView {
         Self {
             node: node.node,
             connected: node.connected,
+            replica: node.replica,
             told: (node.told_unix_nanos != 0).then(|| moment(node.told_unix_nanos)),
             backlog_events: node.backlog_events,
             ledger: node.ledger.unwrap_or_default().into(),
@@ -99,7 +107,7 @@ fn by_reason(counters: &[LossCounter]) -> BTreeMap<String, u64> {
 }
 
 /// `undecodable` for `QUARANTINE_REASON_UNDECODABLE`.
-fn quarantine_name(reason: i32) -> String {
+pub(super) fn quarantine_name(reason: i32) -> String {
     let known = QuarantineReason::try_from(reason).map_or("UNKNOWN", |reason| reason.as_str_name());
     known.trim_start_matches("QUARANTINE_REASON_").to_lowercase()
 }

@@ -9,17 +9,23 @@
 //! The log's part, and what came with the events, survives a restart. What a node says in its hello and its heartbeats
 //! is the later word, is known until the aggregator ends, and stays when the node leaves. A queue that the node does
 //! not name any more holds nothing: what was still in it is lost.
+//!
+//! Where replicas share a log, a node says it at one of them, and all hear it. Each has a copy of the log, which may be
+//! behind: what the node takes for delivered and the copy does not have yet is underway, and counts as buffered.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use galen_log::{Tally, Told, add};
 use galen_proto::{
     Term,
-    v1::{Ledger, LossReason, QuarantineReason, Quarantined, Queue},
+    v1::{Ledger, LossReason, QuarantineReason, Quarantined, Queue, Standing},
 };
 
 /// Queues of a node that are looked at; an agent has no more.
 const MAX_QUEUES: usize = 64;
+/// A node of which a replica has said nothing for so long is not taken for connected there: three times the longest
+/// interval of heartbeats, which are passed on at least every half minute.
+const RECENT: Duration = Duration::from_secs(900);
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -27,7 +33,17 @@ pub(super) struct Book {
     /// As the node said it last. `None`: not since the start.
     queues: Option<Vec<Queue>>,
     pub(super) told_unix_nanos: i64,
+    /// `None` where no replicas share the log.
+    pub(super) place: Option<Place>,
     quarantined: BTreeMap<i32, u64>,
+}
+
+/// Where a node was heard last.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) replica: String,
+    pub(super) connected: bool,
+    pub(super) backlog_events: u64,
 }
 
 impl Book {
@@ -40,6 +56,23 @@ impl Book {
         queues.truncate(MAX_QUEUES);
         self.queues = Some(queues);
         self.told_unix_nanos = now_unix_nanos;
+    }
+
+    /// The node said it at a replica.
+    pub(super) fn hear(&mut self, standing: &Standing) {
+        let place = self.place.as_ref();
+        let changed = place.is_none_or(|place| place.connected != standing.connected);
+        if !changed && standing.told_unix_nanos == self.told_unix_nanos {
+            return;
+        }
+        self.told(standing.queues.clone(), standing.told_unix_nanos);
+        let Standing { replica, connected, backlog_events, .. } = standing;
+        self.place = Some(Place { replica: replica.clone(), connected: *connected, backlog_events: *backlog_events });
+    }
+
+    pub(super) fn is_recent(&self, now_unix_nanos: i64) -> bool {
+        let age = now_unix_nanos.saturating_sub(self.told_unix_nanos);
+        u128::from(age.max(0).unsigned_abs()) < RECENT.as_nanos()
     }
 
     /// This many events of the log, `more` than before, were put aside behind it.
@@ -81,7 +114,9 @@ impl Book {
             };
             told = Some(told.map_or(now, |before| before.and(now)));
             waiting = queue.account.map_or(0, |account| account.waiting);
-            forgotten = queue.first_unacked.saturating_sub(1).saturating_sub(tally.settled);
+            if self.place.is_none() {
+                forgotten = queue.first_unacked.saturating_sub(1).saturating_sub(tally.settled);
+            }
         }
         let held = tally.held(told);
         // What the node takes for delivered it does not hold.
@@ -204,6 +239,21 @@ mod tests {
         let ledger = ledger(&book(&[Queue { first_unacked: 94, ..queue(5) }]));
         assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (107, 9, 3));
         assert!(balances(&ledger));
+    }
+
+    #[test]
+    fn what_a_node_delivered_to_a_log_of_which_the_copy_is_behind_is_underway() {
+        let mut book = book(&[queue(5)]);
+        let queues = vec![Queue { first_unacked: 94, ..queue(5) }];
+        let said = Standing { replica: "a".into(), connected: true, told_unix_nanos: 2, queues, backlog_events: 7 };
+        book.hear(&said);
+        let ledger = ledger(&book);
+        assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (107, 12, 0));
+        assert!(balances(&ledger) && book.is_recent(3) && !book.is_recent(i64::MAX));
+        let place = book.place.as_ref().unwrap();
+        assert_eq!((&*place.replica, place.connected, place.backlog_events), ("a", true, 7));
+        book.hear(&Standing { connected: false, ..said });
+        assert!(!book.place.unwrap().connected);
     }
 
     #[test]

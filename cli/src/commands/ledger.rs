@@ -38,8 +38,9 @@ fn table(answer: &GetLedgerResponse) -> Table {
         "BUFFERED",
         "UNACCOUNTED",
         "TOLD",
+        "AGENT",
     ]);
-    let mut row = |name: &str, ledger: &Ledger, told: String| {
+    let mut row = |name: &str, ledger: &Ledger, told: String, agent: String| {
         let colour = if ledger.unaccounted == 0 { Colour::Green } else { Colour::Red };
         table.row([
             (name.to_owned(), None),
@@ -51,6 +52,7 @@ fn table(answer: &GetLedgerResponse) -> Table {
             (ledger.buffered.to_string(), None),
             (ledger.unaccounted.to_string(), Some(colour)),
             (told, None),
+            (agent, None),
         ]);
     };
     for node in &answer.nodes {
@@ -58,9 +60,18 @@ fn table(answer: &GetLedgerResponse) -> Table {
             0 => "with its last events".to_owned(),
             told => format!("{} ago", moment::ago(told)),
         };
-        row(&node.node, &node.ledger.clone().unwrap_or_default(), told);
+        let agent = match (node.connected, &*node.replica) {
+            (false, _) => "away".to_owned(),
+            (true, "") => "connected".to_owned(),
+            (true, replica) => format!("at {replica}"),
+        };
+        row(&node.node, &node.ledger.clone().unwrap_or_default(), told, agent);
     }
-    row("all", &answer.total.clone().unwrap_or_default(), String::new());
+    let uncopied = match answer.uncopied_records {
+        0 => String::new(),
+        records => format!("{records} records of Kafka are not copied yet"),
+    };
+    row("all", &answer.total.clone().unwrap_or_default(), uncopied, String::new());
     table
 }
 

@@ -119,6 +119,7 @@ pub(crate) fn status(status: &GetStatusResponse) -> Value {
 pub(crate) fn ledger(answer: &GetLedgerResponse) -> Value {
     let mut object = terms(&answer.total.clone().unwrap_or_default());
     object["unbalanced_nodes"] = answer.unbalanced.into();
+    object["uncopied_records"] = answer.uncopied_records.into();
     object
 }
 
@@ -126,6 +127,7 @@ pub(crate) fn node_ledger(node: &NodeLedger) -> Value {
     let mut object = terms(&node.ledger.clone().unwrap_or_default());
     object["node"] = node.node.clone().into();
     object["connected"] = node.connected.into();
+    object["replica"] = (!node.replica.is_empty()).then(|| node.replica.clone()).into();
     object["told"] = (node.told_unix_nanos != 0).then(|| rfc3339(node.told_unix_nanos)).into();
     object["backlog_events"] = node.backlog_events.into();
     object
