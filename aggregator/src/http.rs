@@ -56,6 +56,7 @@ pub fn router(context: Context) -> Router {
     let (api, document) = api().split_for_parts();
     api.route("/", get(page::list::show))
         .route("/events/{node}/{epoch}/{seq}", get(page::event::show))
+        .route("/ledger", get(page::ledger::show))
         .route("/style.css", get(page::style))
         .route("/api/openapi.json", get(move || ops::openapi(document.clone())))
         .fallback(error::no_route)

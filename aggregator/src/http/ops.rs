@@ -74,7 +74,8 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether agents and questions may come: events can be taken and found, and the aggregator is not about to end.
+/// Whether agents and questions may come: events can be taken, and the aggregator is not about to end. Behind `ready` are
+/// lines that say why what is new is not found yet, if so; that keeps no agent away.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -83,9 +84,9 @@ pub(super) async fn healthz() -> &'static str {
         (status = 503, body = Body, description = "The message says what is not ready."),
     )
 )]
-pub(super) async fn readyz(State(context): State<Context>) -> Result<&'static str, Failure> {
-    match context.health.ready().await {
-        Ok(()) => Ok("ready\n"),
+pub(super) async fn readyz(State(context): State<Context>) -> Result<String, Failure> {
+    match context.health.ready() {
+        Ok(behind) => Ok(behind.iter().fold("ready\n".to_owned(), |text, line| text + line + "\n")),
         Err(error) => Err(Failure { status: StatusCode::SERVICE_UNAVAILABLE, ..error.into() }),
     }
 }

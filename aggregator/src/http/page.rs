@@ -4,6 +4,7 @@
 
 mod data;
 pub(super) mod event;
+pub(super) mod ledger;
 pub(super) mod list;
 
 use axum::{
@@ -41,7 +42,7 @@ fn document(title: &str, body: &Markup) -> Markup {
             body {
                 header.top {
                     a.brand href="/" { "Galen" }
-                    nav { a href="/api/v1/status" { "Status" } a href="/api/v1/nodes" { "Nodes" } a href="/metrics" { "Metrics" } a href="/api/openapi.json" { "API" } }
+                    nav { a href="/api/v1/status" { "Status" } a href="/api/v1/nodes" { "Nodes" } a href="/ledger" { "Ledger" } a href="/metrics" { "Metrics" } a href="/api/openapi.json" { "API" } }
                 }
                 main { (body) }
             }

@@ -56,7 +56,16 @@ async fn what_an_agent_sent_is_found_and_shown_as_text() {
         assert_eq!((&terms["observed"], &terms["delivered"]), (&Value::from(3), &Value::from(2)), "{ledger}");
         assert_eq!((&terms["quarantined"]["undecodable"], &terms["unaccounted"]), (&Value::from(1), &Value::from(0)));
     }
-    assert_eq!(get(http, "/api/v1/ledger?node=nobody").await.status, 404);
+    let page = get(http, "/ledger").await;
+    for says in
+        ["<th scope=\"row\">observed</th><td class=\"number\">3</td>", "1 (undecodable 1)", ">web-1</a>", "connected"]
+    {
+        assert!(page.status == 200 && page.text().contains(says), "{says}: {}", page.text());
+    }
+    assert!(!page.text().contains("<script"));
+    for path in ["/api/v1/ledger?node=nobody", "/ledger?node=nobody"] {
+        assert_eq!(get(http, path).await.status, 404, "{path}");
+    }
     aggregator.stop().await;
 }
 

@@ -113,7 +113,7 @@ fn table(elements: &[Value], depth: usize) -> Markup {
 }
 
 /// Fractions to two digits; whole numbers in full, in groups of three.
-fn number(number: &serde_json::Number) -> String {
+pub(super) fn number(number: &serde_json::Number) -> String {
     let Some(whole) = number.as_i64() else {
         return number.as_f64().map_or_else(
             || number.to_string(),

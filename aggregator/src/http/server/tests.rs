@@ -1,8 +1,10 @@
 //! Clients that take what they can: connections, time, and the patience of a writer.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream::repeat;
 use galen_runtime::Drained;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,8 +30,11 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let supervisor = Supervisor::new();
         let metrics = Metrics::register(&Registry::default()).unwrap();
-        let router =
-            Router::new().route("/", get(|| async { "here" })).route("/large", get(|| async { vec![b'x'; LARGE] }));
+        let endless = || async { Body::from_stream(repeat(Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 4096])))) };
+        let router = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/large", get(|| async { vec![b'x'; LARGE] }))
+            .route("/endless", get(endless));
         serve(&supervisor, listener, router, limits, metrics.clone());
         Self { supervisor, address, metrics }
     }
@@ -103,10 +108,12 @@ async fn a_head_that_does_not_come_in_time_ends_the_connection() {
 async fn a_client_that_takes_nothing_of_its_answer_loses_its_place() {
     let limits = Limits { connections: 1, stall: Duration::from_millis(200), ..Limits::default() };
     let server = Server::start(limits).await;
-    let mut stalled = server.connect("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    let mut first = [0; 12];
-    timeout(PATIENCE, stalled.read_exact(&mut first)).await.expect("an answer in time").unwrap();
-    server.answers_again().await;
-    drop(stalled);
+    for path in ["/large", "/endless"] {
+        let mut stalled = server.connect(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        let mut first = [0; 12];
+        timeout(PATIENCE, stalled.read_exact(&mut first)).await.expect("an answer in time").unwrap();
+        server.answers_again().await;
+        drop(stalled);
+    }
     server.stop().await;
 }
