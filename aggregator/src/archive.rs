@@ -28,8 +28,8 @@ const MAX_SEARCHES: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most followers at a time.
 const MAX_FOLLOWERS: usize = 64;
-/// Index lag from which on it is called a problem, in events.
-const LAG_PROBLEM: u64 = 100_000;
+/// How far behind the log its readers may be before it is called a problem, in events.
+pub(crate) const LAG_PROBLEM: u64 = 100_000;
 
 /// What answers questions about events.
 pub trait Archive: Send + Sync {
@@ -57,11 +57,8 @@ pub trait Archive: Send + Sync {
     /// If it cannot be looked at.
     fn state(&self) -> BoxFuture<'_, Result<State, Error>>;
 
-    /// Whether it stands in nobody's way.
-    ///
-    /// # Errors
-    /// Says what is not ready.
-    fn ready(&self) -> BoxFuture<'_, Result<(), Error>>;
+    /// Why it does not have what is new, one line each. Asks nobody, so it answers at once.
+    fn behind(&self) -> Vec<String>;
 }
 
 /// What comes to a follower.

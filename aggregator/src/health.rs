@@ -4,7 +4,10 @@
 //! - `galen.v1.AgentService`, and the whole server, which is the empty name: serves while the log takes events, until the
 //!   aggregator leaves.
 //! - `galen.v1.QueryService` and `galen.v1.ControlService`: serve until the aggregator leaves.
-//! - `/readyz`: all of that, and a search of the store.
+//! - `/readyz`: all of that, and that Kafka can be reached where it is the log.
+//!
+//! What reads the log stands in nobody's way, and keeps no agent away: where the store, OpenSearch or the copy of Kafka is
+//! behind, `/readyz` says so and is ready nevertheless. Nothing is asked that may take its time.
 //!
 //! Who watches is told when it changes, before any agent is asked to go elsewhere; the watches end with the process.
 
@@ -38,18 +41,19 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether agents may come, and questions be answered.
+    /// Whether agents may come; and why questions do not find what is new, one line each.
     ///
     /// # Errors
     /// Says what is not ready.
-    pub async fn ready(&self) -> Result<(), Error> {
+    pub fn ready(&self) -> Result<Vec<String>, Error> {
         if self.leaving.has_begun() {
             return Err(Error::Unavailable("the aggregator is shutting down"));
         }
         if !self.log.get() {
             return Err(Error::Unavailable("the log takes no events"));
         }
-        self.queries.ready().await
+        self.queries.ready()?;
+        Ok(self.queries.behind())
     }
 
     /// The gRPC service, kept up to date under `supervisor`.

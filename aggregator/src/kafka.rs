@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use galen_kafka::{Gauge, Mirror, MirrorStats, Stats};
 
-use crate::metrics::Family;
+use crate::{archive::LAG_PROBLEM, metrics::Family};
 
 /// Where Kafka is configured. Clones are the same.
 #[derive(Debug, Clone)]
@@ -21,14 +21,21 @@ impl Kafka {
         if let Some(why) = self.writer.away() {
             problems.push(format!("Kafka cannot be reached: {why}"));
         }
-        if let Some(error) = self.mirror.as_ref().and_then(Mirror::disk_error) {
-            problems.push(format!("what comes from Kafka cannot be written here: {error}"));
-        }
+        problems.extend(self.behind());
         let stats = self.writer.stats();
         if stats.dead_letters > 0 {
             problems.push(format!("{} events were put among Kafka's dead letters", stats.dead_letters));
         }
         problems
+    }
+
+    /// Why the copy on this machine does not have what is new, one line each.
+    pub(crate) fn behind(&self) -> Vec<String> {
+        let Some(mirror) = &self.mirror else { return Vec::new() };
+        let lag = mirror.stats().lag;
+        let error = mirror.disk_error().map(|error| format!("what comes from Kafka cannot be written here: {error}"));
+        let behind = (lag > LAG_PROBLEM).then(|| format!("{lag} records of Kafka are not copied yet"));
+        error.into_iter().chain(behind).collect()
     }
 
     pub(crate) fn families(&self) -> Vec<Family> {

@@ -243,15 +243,21 @@ impl Queries {
         })
     }
 
-    /// Whether events can be found, and Kafka reached where it is the log.
+    /// Whether Kafka can be reached, where it is the log.
     ///
     /// # Errors
-    /// Says what is not ready.
-    pub async fn ready(&self) -> Result<(), Error> {
+    /// Says that it cannot.
+    pub fn ready(&self) -> Result<(), Error> {
         if self.0.kafka.as_ref().is_some_and(|kafka| kafka.writer.away().is_some()) {
             return Err(Error::Unavailable("Kafka cannot be reached"));
         }
-        self.0.archive.ready().await
+        Ok(())
+    }
+
+    /// Why answers do not have what is new, one line each. Agents need not know.
+    pub fn behind(&self) -> Vec<String> {
+        let mirror = self.0.kafka.iter().flat_map(Kafka::behind);
+        mirror.chain(self.0.archive.behind()).collect()
     }
 
     /// The event that has the profile: this one, or another of its run.

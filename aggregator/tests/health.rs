@@ -85,6 +85,29 @@ async fn a_log_that_takes_nothing_makes_the_agents_service_unhealthy_until_it_do
 }
 
 #[tokio::test]
+async fn a_store_that_stands_still_keeps_no_agent_away_and_is_told() {
+    /// More than the store may be behind before it is a problem.
+    const EVENTS: u64 = 101_000;
+    let dir = tempdir().unwrap();
+    // Nothing reads this log.
+    let aggregator = Aggregator::start(dir.path()).await;
+    let (mut agent, _) = aggregator.welcomed(hello("web-1", &[queue(1, 1)])).await;
+    for first in (1..=EVENTS).step_by(500) {
+        agent.batch(batch(first, first + 499)).await;
+        agent.acknowledged(first + 499).await;
+    }
+    let ready = http_get(aggregator.addresses.http, "/readyz").await;
+    let (head, body) = ready.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(body.starts_with("ready\n") && body.contains("the store is 101000 events behind the log"), "{body}");
+    for service in ["", AGENTS, QUESTIONS] {
+        let now = health(&aggregator).await.check(of(service)).await.unwrap().into_inner();
+        assert_eq!(now.status(), ServingStatus::Serving, "{service}");
+    }
+    aggregator.stop().await;
+}
+
+#[tokio::test]
 async fn a_service_that_is_not_there_has_no_health() {
     let dir = tempdir().unwrap();
     let aggregator = Aggregator::start(dir.path()).await;

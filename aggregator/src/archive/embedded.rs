@@ -106,11 +106,7 @@ impl Archive for Embedded {
     fn state(&self) -> BoxFuture<'_, Result<State, Error>> {
         Box::pin(async {
             let stats = self.blocking(|store| Ok(store.stats())).await?;
-            let lag = self.log.bounds().next.saturating_sub(self.indexed.get());
-            let mut problems = Vec::new();
-            if lag > LAG_PROBLEM {
-                problems.push(format!("the store is {lag} events behind the log"));
-            }
+            let mut problems = self.behind();
             if stats.suspect > 0 {
                 let suspect = stats.suspect;
                 problems.push(format!("{suspect} indexes of the store failed a search and are left out for now"));
@@ -132,12 +128,10 @@ impl Archive for Embedded {
         })
     }
 
-    fn ready(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
-            let query = Query::parse("", 0).map_err(galen_store::Error::from)?;
-            self.blocking(move |store| store.search(&Search { offsets: 0..0, ..Search::newest(&query, 0) })).await?;
-            Ok(())
-        })
+    fn behind(&self) -> Vec<String> {
+        let lag = self.log.bounds().next.saturating_sub(self.indexed.get());
+        let behind = (lag > LAG_PROBLEM).then(|| format!("the store is {lag} events behind the log"));
+        behind.into_iter().collect()
     }
 }
 

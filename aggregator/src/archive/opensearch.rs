@@ -79,10 +79,7 @@ impl Archive for OpenSearch {
     fn state(&self) -> BoxFuture<'_, Result<State, Error>> {
         Box::pin(async {
             let stats = self.counters.stats();
-            let mut problems: Vec<_> = stats.problem.into_iter().collect();
-            if stats.lag > LAG_PROBLEM {
-                problems.push(format!("OpenSearch is {} events behind the log", stats.lag));
-            }
+            let mut problems = self.behind();
             let aside: u64 = stats.poisoned.values().sum();
             if aside > 0 {
                 problems.push(format!("{aside} events that OpenSearch refused went to its dead letters"));
@@ -109,8 +106,9 @@ impl Archive for OpenSearch {
         })
     }
 
-    /// It never stands in the agents' way: the log does not wait for it.
-    fn ready(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { Ok(()) })
+    fn behind(&self) -> Vec<String> {
+        let stats = self.counters.stats();
+        let lag = (stats.lag > LAG_PROBLEM).then(|| format!("OpenSearch is {} events behind the log", stats.lag));
+        stats.problem.into_iter().chain(lag).collect()
     }
 }
