@@ -26,7 +26,7 @@ async fn a_herd_that_comes_back_at_once_is_taken_in_turn_and_loses_nothing() -> 
             aggregator: None,
             pid: None,
             // The most that may come at once, so that the others are told to come later.
-            settings: vec!["sessions.new_per_second=100".into()],
+            settings: vec!["sessions.new_per_second=40".into()],
         },
         dir.path(),
     )
