@@ -5,6 +5,11 @@
 #   services.sh start kafka DIR PORT     one node; uses PORT and PORT+1
 #   services.sh start kafka3 DIR PORT    three nodes in DIR/1 to DIR/3, on PORT to PORT+2;
 #                                        uses up to PORT+5
+#   services.sh start kafka_tls DIR PORT one node that asks for TLS, a client's certificate
+#                                        and a password on PORT; uses up to PORT+2, where
+#                                        it asks for nothing. DIR has what a client needs:
+#                                        ca.pem, client.pem, client.key, and password, of
+#                                        the user galen
 #   services.sh start opensearch DIR PORT
 #   services.sh start opensearch3 DIR PORT
 #   services.sh start redis DIR PORT
@@ -142,20 +147,22 @@ kafka_java() {
     -cp "$cache/kafka/lib/*" "$@"
 }
 
-# kafka_configure DIR ID PORT CONTROLLER_PORT VOTERS REPLICAS IN_SYNC
+# kafka_configure DIR ID PORT CONTROLLER_PORT VOTERS REPLICAS IN_SYNC [FORMAT_OPTION...]
+# What lies in DIR/more.properties comes behind the rest, and holds.
 kafka_configure() {
   [[ -e $1/server.properties ]] && return
   mkdir -p "$1"
   fill "$here/kafka/server.properties.in" DIR="$1" ID="$2" PORT="$3" \
     CONTROLLER_PORT="$4" VOTERS="$5" REPLICAS="$6" IN_SYNC="$7" >"$1/server.properties.new"
+  [[ ! -e $1/more.properties ]] || cat "$1/more.properties" >>"$1/server.properties.new"
   # The same cluster id in every node.
   kafka_java -Xmx64m kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAQ \
-    -c "$1/server.properties.new" >>"$1/log" 2>&1
+    -c "$1/server.properties.new" "${@:8}" >>"$1/log" 2>&1
   mv "$1/server.properties.new" "$1/server.properties"
 }
 
 kafka_launch() {
-  launch "$1" java "${java_flags[@]}" -Xmx"${KAFKA_HEAP:-128m}" \
+  launch "$1" java "${java_flags[@]}" -Xmx"${KAFKA_HEAP:-128m}" -XX:ErrorFile="$1/crash" \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
     -cp "$cache/kafka/lib/*" kafka.Kafka "$1/server.properties"
 }
@@ -184,6 +191,35 @@ start_kafka3() {
   for id in 1 2 3; do
     ready "$dir/$id" kafka_answers "$dir/$id" $((port + id - 1))
   done
+}
+
+# kafka_certificates DIR: an authority, and by it the broker and a client.
+kafka_certificates() {
+  local dir=$1 name key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650)
+  openssl req -x509 "${key[@]}" -subj /CN=authority -keyout "$dir/ca.key" -out "$dir/ca.pem"
+  for name in broker client; do
+    openssl req "${key[@]}" -subj "/CN=$name" -addext 'subjectAltName=IP:127.0.0.1' \
+      -keyout "$dir/$name.key" -out "$dir/$name.request"
+    openssl x509 -req -in "$dir/$name.request" -days 3650 -copy_extensions copy \
+      -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -out "$dir/$name.pem"
+  done
+  # A Kafka key store has the key and the certificates in one file.
+  cat "$dir/broker.key" >>"$dir/broker.pem"
+}
+
+start_kafka_tls() {
+  local dir=$1 port=$2 password=let-galen-in
+  if [[ ! -e $dir/more.properties ]]; then
+    kafka_certificates "$dir" >>"$dir/log" 2>&1
+    echo "$password" >"$dir/password"
+    fill "$here/kafka/tls.properties.in" DIR="$dir" PORT="$port" PLAIN_PORT=$((port + 2)) \
+      CONTROLLER_PORT=$((port + 1)) PASSWORD="$password" >"$dir/more.properties"
+  fi
+  kafka_configure "$dir" 1 $((port + 2)) $((port + 1)) "1@127.0.0.1:$((port + 1))" 1 1 \
+    --add-scram "SCRAM-SHA-256=[name=galen,password=$password]" \
+    --add-scram "SCRAM-SHA-512=[name=galen,password=$password]"
+  kafka_launch "$dir"
+  ready "$dir" kafka_answers "$dir" $((port + 2))
 }
 
 topic() {

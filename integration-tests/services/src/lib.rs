@@ -8,7 +8,7 @@
 mod ports;
 mod server;
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 pub use server::Server;
 
@@ -18,6 +18,17 @@ const PORTS: u16 = 6;
 /// One Kafka broker.
 pub fn kafka() -> Server {
     Server::start("kafka", &[])
+}
+
+/// One Kafka broker, all of whose files are in `place`.
+pub fn kafka_in(place: &Path) -> Server {
+    Server::start_in(place, "kafka", &[])
+}
+
+/// One Kafka broker that asks for TLS, a certificate of the client and a password. Its directory has `ca.pem`,
+/// `client.pem`, `client.key`, and `password`, which is that of the user `galen`.
+pub fn kafka_tls() -> Server {
+    Server::start("kafka_tls", &[])
 }
 
 /// Three Kafka brokers, on ports that follow each other: replication of three, two in sync.

@@ -26,7 +26,12 @@ pub struct Server {
 
 impl Server {
     pub(crate) fn start(kind: &'static str, more: &[&str]) -> Self {
-        let directory = tempfile::Builder::new().prefix(&format!("galen-{kind}-")).tempdir().unwrap();
+        Self::start_in(&std::env::temp_dir(), kind, more)
+    }
+
+    /// With its directory in this one.
+    pub(crate) fn start_in(place: &Path, kind: &'static str, more: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix(&format!("galen-{kind}-")).tempdir_in(place).unwrap();
         let more = more.iter().map(|&text| text.to_owned()).collect();
         let server = Self { kind, ports: Block::take(), more, directory };
         server.restart();
