@@ -47,10 +47,10 @@ impl Health {
     /// Says what is not ready.
     pub fn ready(&self) -> Result<Vec<String>, Error> {
         if self.leaving.has_begun() {
-            return Err(Error::Unavailable("the aggregator is shutting down"));
+            return Err(Error::Unavailable("the aggregator is shutting down".into()));
         }
-        if !self.log.get() {
-            return Err(Error::Unavailable("the log takes no events"));
+        if let Some(why) = self.log.refusal() {
+            return Err(Error::Unavailable(format!("the log takes no events: {why}").into()));
         }
         self.queries.ready()?;
         Ok(self.queries.behind())
@@ -88,7 +88,7 @@ impl Health {
 
     async fn report(&self, reporter: &HealthReporter) {
         let stays = !self.leaving.has_begun();
-        let takes = stays && self.log.get();
+        let takes = stays && self.log.refusal().is_none();
         for (service, serves) in [(SERVER, takes), (AGENTS, takes), (QUESTIONS, stays), (CONTROL, stays)] {
             let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(service, status).await;

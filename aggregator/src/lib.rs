@@ -30,7 +30,7 @@ mod sink;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use galen_kafka::Mirror;
+use galen_kafka::{Mirror, Opened};
 use galen_log::{
     Append, EmbeddedLog, Log, Watermarks,
     embedded::{Settings as LogSettings, Writer},
@@ -131,17 +131,17 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
         .map_err(|source| Error::Desired { path: settings.data_dir.join(control::DESIRED_FILE), source })?;
     let ingest_metrics = ingest::Metrics::register(&registry)?;
     let (ingest, requests) = Ingest::new(settings.sessions.memory.0 / 4);
-    let (appender, watermarks, kafka) = match shared {
-        None => (Box::new(writer) as Box<dyn Append>, watermarks, None),
-        Some((kafka, known)) => {
-            let mirror = mirror(&settings, &supervisor, writer, watermarks, &nodes).await?;
+    let (appender, opened, kafka) = match shared {
+        None => (Box::new(writer) as Box<dyn Append>, Ok(watermarks), None),
+        Some((kafka, opened)) => {
+            let mirror = mirror(&settings, &supervisor, writer, watermarks, &nodes)?;
             let gauge = Kafka { writer: kafka.gauge(), mirror };
-            (Box::new(kafka) as Box<dyn Append>, known, Some(gauge))
+            (Box::new(kafka) as Box<dyn Append>, opened, Some(gauge))
         }
     };
     // What the mirror copies is counted there: it sees the nodes of all replicas.
     let counted = kafka.as_ref().is_none_or(|kafka| kafka.mirror.is_none()).then(|| Arc::clone(&nodes));
-    let worker = ingest::Worker::new(requests, appender, watermarks, counted, ingest_metrics.clone());
+    let worker = ingest::Worker::new(requests, appender, opened, counted, ingest_metrics.clone());
     let sources =
         Sources { log: log.clone(), nodes: Arc::clone(&nodes), ingest: ingest.clone(), supervisor: supervisor.clone() };
     sources.register(&registry)?;
@@ -195,11 +195,11 @@ async fn open_log(settings: &Settings, floor: u64) -> Result<(EmbeddedLog, Write
     Ok(tokio::task::spawn_blocking(move || EmbeddedLog::open(log)).await??)
 }
 
-/// The log that replicas share, and what is known of the nodes there.
+/// The log that replicas share, open if its brokers are there.
 async fn open_kafka(
     settings: &Settings,
     supervisor: &Supervisor,
-) -> Result<Option<(galen_kafka::Writer, Watermarks)>, Error> {
+) -> Result<Option<(galen_kafka::Writer, Opened)>, Error> {
     let Some(settings) = settings.kafka.clone() else { return Ok(None) };
     let supervisor = supervisor.clone();
     let opened = tokio::task::spawn_blocking(move || galen_kafka::Writer::open(&settings, &supervisor, http::json));
@@ -207,7 +207,7 @@ async fn open_kafka(
 }
 
 /// Copies what all replicas log into the log on this machine, unless nothing reads it here.
-async fn mirror(
+fn mirror(
     settings: &Arc<Settings>,
     supervisor: &Supervisor,
     writer: Writer,
@@ -215,11 +215,9 @@ async fn mirror(
     nodes: &Arc<Nodes>,
 ) -> Result<Option<Mirror>, Error> {
     let Some(kafka) = settings.kafka.clone().filter(|_| settings.index) else { return Ok(None) };
-    let (supervisor, nodes) = (supervisor.clone(), Arc::clone(nodes));
+    let nodes = Arc::clone(nodes);
     let copied: galen_kafka::Copied = Box::new(move |records, watermarks| nodes.logged(records, watermarks));
-    let started =
-        tokio::task::spawn_blocking(move || Mirror::start(&kafka, Box::new(writer), watermarks, &supervisor, copied));
-    Ok(Some(started.await??))
+    Ok(Some(Mirror::start(&kafka, Box::new(writer), watermarks, supervisor, copied)?))
 }
 
 /// Lets the log's thread look for what is due, and ends it with the process.

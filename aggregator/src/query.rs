@@ -214,8 +214,8 @@ impl Queries {
         let state = sources.archive.state().await?;
         let (bounds, fleet) = (sources.log.bounds(), sources.nodes.fleet());
         let mut problems = state.problems;
-        if !sources.ingest.log_available.get() {
-            problems.insert(0, "the log takes no events: what was written last was refused".to_owned());
+        if let Some(why) = sources.ingest.log_available.refusal() {
+            problems.insert(0, format!("the log takes no events: {why}"));
         }
         problems.extend(sources.kafka.iter().flat_map(Kafka::problems));
         if fleet.unbalanced > 0 {
@@ -248,8 +248,8 @@ impl Queries {
     /// # Errors
     /// Says that it cannot.
     pub fn ready(&self) -> Result<(), Error> {
-        if self.0.kafka.as_ref().is_some_and(|kafka| kafka.writer.away().is_some()) {
-            return Err(Error::Unavailable("Kafka cannot be reached"));
+        if let Some(why) = self.0.kafka.as_ref().and_then(|kafka| kafka.writer.away()) {
+            return Err(Error::Unavailable(format!("Kafka cannot be reached: {why}").into()));
         }
         Ok(())
     }

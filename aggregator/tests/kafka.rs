@@ -8,14 +8,17 @@ use std::path::Path;
 
 use bytes::Bytes;
 use galen_aggregator::{Config, Settings};
-use galen_proto::v1::{Batch, Event, GetStatusRequest, SearchEventsRequest, query_service_client::QueryServiceClient};
+use galen_proto::v1::{
+    Batch, Event, GetStatusRequest, Hello, SearchEventsRequest, Welcome, query_service_client::QueryServiceClient,
+};
 use galen_runtime::{Span, Supervisor};
 use galen_services::{Server, kafka};
 use prost::Message;
-use support::{Aggregator, EPOCH, PATIENCE, events_of, hello, logged, queue, settings};
+use support::{Agent, Aggregator, EPOCH, PATIENCE, events_of, hello, http_get, logged, queue, settings};
 use tempfile::tempdir;
 use tokio::time::Instant;
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 fn replica(dir: &Path, kafka: &Server, change: impl FnOnce(&mut Config)) -> Settings {
     let settings = settings(dir, |config| {
@@ -105,19 +108,61 @@ async fn while_the_broker_hangs_agents_are_refused_and_then_go_on() {
     let status = query.get_status(GetStatusRequest {}).await.unwrap().into_inner();
     assert!(status.problems.iter().any(|problem| problem.contains("takes no events")), "{:?}", status.problems);
     kafka.resume();
-    let deadline = Instant::now() + PATIENCE;
-    let (mut agent, welcome) = loop {
-        let mut agent = aggregator.hello(hello("web-1", &[queue(11, 21)])).await;
-        match agent.welcome_or_end().await {
-            Ok(welcome) => break (agent, welcome),
-            Err(status) => assert!(status.code() == Code::Unavailable && Instant::now() < deadline, "{status}"),
-        }
-    };
+    let (mut agent, welcome) = welcomed_in_time(&aggregator, hello("web-1", &[queue(11, 21)])).await;
     assert_eq!(welcome.progress[0].upto, 10);
     agent.batch(batch(11, 20)).await;
     agent.acknowledged(20).await;
     finds(&aggregator, 20).await;
     aggregator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_starts_without_a_broker_refuses_agents_and_goes_on_when_the_broker_comes() {
+    let kafka = kafka();
+    kafka.stop();
+    let dir = tempdir().unwrap();
+    let aggregator = Aggregator::with(replica(dir.path(), &kafka, |_| {})).await;
+    let (http, broker) = (aggregator.addresses.http, kafka.brokers());
+    let not_ready = http_get(http, "/readyz").await;
+    for part in ["HTTP/1.1 503", "the log takes no events", &broker] {
+        assert!(not_ready.contains(part), "{not_ready}");
+    }
+    assert!(http_get(http, "/healthz").await.starts_with("HTTP/1.1 200"), "nobody is to restart it");
+    let mut health = HealthClient::new(aggregator.endpoint().connect().await.unwrap());
+    for service in ["", "galen.v1.AgentService"] {
+        let checked = health.check(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+        assert_eq!(checked.status(), ServingStatus::NotServing, "{service}");
+    }
+    let metrics = aggregator.metrics().await;
+    for figure in ["galen_aggregator_ingest_log_available", "galen_aggregator_kafka_brokers_available"] {
+        assert_eq!(metrics[figure], 0.0, "{figure}");
+    }
+    let mut agent = aggregator.hello(hello("web-1", &[queue(1, 21)])).await;
+    agent.ends(Code::Unavailable, "the log takes nothing now").await;
+
+    kafka.restart();
+    let (mut agent, welcome) = welcomed_in_time(&aggregator, hello("web-1", &[queue(1, 21)])).await;
+    assert_eq!(welcome.progress[0].upto, 0);
+    agent.batch(Batch { next_seq: 21, ..batch(1, 20) }).await;
+    agent.acknowledged(20).await;
+    finds(&aggregator, 20).await;
+    for figure in ["galen_aggregator_ingest_log_available", "galen_aggregator_kafka_brokers_available"] {
+        aggregator.shows(figure, 1.0).await;
+    }
+    assert!(http_get(http, "/readyz").await.starts_with("HTTP/1.1 200"));
+    aggregator.stop().await;
+}
+
+/// Comes again until it is welcomed.
+async fn welcomed_in_time(aggregator: &Aggregator, hello: Hello) -> (Agent, Welcome) {
+    let deadline = Instant::now() + 2 * PATIENCE;
+    loop {
+        let mut agent = aggregator.hello(hello.clone()).await;
+        match agent.welcome_or_end().await {
+            Ok(welcome) => return (agent, welcome),
+            Err(status) => assert!(status.code() == Code::Unavailable && Instant::now() < deadline, "{status}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,8 +123,8 @@ pub struct Settings {
     pub(crate) max_record_bytes: usize,
     pub(crate) linger: Duration,
     pub(crate) patience: Duration,
-    tls: Tls,
-    sasl: Sasl,
+    pub(crate) tls: Tls,
+    pub(crate) sasl: Sasl,
 }
 
 impl Settings {

@@ -23,7 +23,7 @@ use crate::{
     Error, Link, Render, Settings,
     codec::{Encoder, ID, PART, REASON},
     producer::Producer,
-    topics::{ANSWER, Topics},
+    topics::{ANSWER, Topics, refusal},
 };
 
 const POLL: Duration = Duration::from_millis(200);
@@ -65,7 +65,7 @@ impl DeadLetter {
         let consumer: BaseConsumer<Link> = client.create_with_context(Link::default()).map_err(Error::Client)?;
         let metadata = consumer
             .fetch_metadata(Some(&topic), ANSWER)
-            .map_err(|source| Error::Unreachable { brokers: settings.brokers.clone(), source })?;
+            .map_err(|error| Error::unanswered(settings, refusal(&consumer, error)))?;
         let (mut assignment, mut ends) = (TopicPartitionList::new(), HashSet::new());
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
             assignment.add_partition_offset(&topic, partition.id(), Offset::Beginning).map_err(failed)?;

@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Clones are the same.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Known(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
@@ -45,8 +45,14 @@ struct State {
 
 impl Known {
     /// Reads what there is, then goes on reading on a thread of its own.
-    pub(crate) fn open(settings: &Settings, topic: &str, link: &Link, supervisor: &Supervisor) -> Result<Self, Error> {
-        let known = Self(Arc::default());
+    pub(crate) fn follow(
+        &self,
+        settings: &Settings,
+        topic: &str,
+        link: &Link,
+        supervisor: &Supervisor,
+    ) -> Result<(), Error> {
+        let (followed, shutdown) = (self.clone(), supervisor.token());
         let failed = |source| Error::Read { topic: topic.to_owned(), source };
         let mut client = settings.client("watermarks")?;
         client
@@ -67,18 +73,17 @@ impl Known {
         let deadline = Instant::now() + settings.patience;
         while !ends.is_empty() {
             match consumer.poll(POLL) {
-                Some(Ok(message)) => known.take(&message),
+                Some(Ok(message)) => self.take(&message),
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ends.remove(&partition);
                 }
                 Some(Err(error)) => tracing::debug!(%error, topic, "reading the watermarks"),
                 None => {}
             }
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || shutdown.is_cancelled() {
                 return Err(Error::Slow { topic: topic.to_owned(), patience: settings.patience });
             }
         }
-        let (followed, shutdown) = (known.clone(), supervisor.token());
         supervisor.thread("kafka-watermarks", move || {
             while !shutdown.is_cancelled() {
                 match consumer.poll(POLL) {
@@ -91,7 +96,7 @@ impl Known {
                 }
             }
         });
-        Ok(known)
+        Ok(())
     }
 
     fn take(&self, message: &impl Message) {

@@ -16,7 +16,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::producer::Deliveries;
+use crate::{Refusal, producer::Deliveries};
 
 /// Shared by all clients of a process. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -25,14 +25,21 @@ pub struct Link(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Why there are no brokers; `None` while there are.
-    away: Mutex<Option<String>>,
+    away: Mutex<Option<Refusal>>,
+    /// What was said last of a connection that failed, or was refused.
+    last: Mutex<Option<Refusal>>,
     errors: AtomicU64,
 }
 
 impl Link {
     /// Why no broker can be reached, if none can.
     pub fn away(&self) -> Option<String> {
-        self.0.away.lock().clone()
+        self.0.away.lock().as_ref().map(ToString::to_string)
+    }
+
+    /// Why a connection failed last, since there were brokers.
+    pub(crate) fn last(&self) -> Option<Refusal> {
+        self.0.last.lock().clone()
     }
 
     /// Errors that clients reported, of connections most of all.
@@ -41,15 +48,16 @@ impl Link {
     }
 
     pub(crate) fn is_there(&self) {
+        self.0.last.lock().take();
         if self.0.away.lock().take().is_some() {
             tracing::info!("Kafka is there again");
         }
     }
 
-    fn is_away(&self, why: String) {
+    pub(crate) fn is_away(&self, why: Refusal) {
         let before = self.0.away.lock().replace(why.clone());
         if before.is_none() {
-            tracing::error!(why, "no broker of Kafka can be reached");
+            tracing::error!(%why, "no broker of Kafka can be reached");
         }
     }
 }
@@ -70,14 +78,19 @@ impl ClientContext for Link {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.errors.fetch_add(1, Ordering::Relaxed);
-        match error.rdkafka_error_code() {
-            Some(
-                RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SaslAuthenticationFailed,
-            ) => self.is_away(reason.to_owned()),
+        let said = Refusal { code: error.rdkafka_error_code(), reason: reason.to_owned() };
+        match said.code {
+            // What the last connection failed for says more.
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.is_away(self.last().unwrap_or(said)),
             Some(RDKafkaErrorCode::Fatal) => tracing::error!(reason, "Kafka's client has failed for good"),
-            _ => tracing::debug!(%error, reason, "Kafka's client reports an error"),
+            _ => {
+                tracing::debug!(%error, reason, "Kafka's client reports an error");
+                let mut last = self.0.last.lock();
+                // A broker that refuses hangs up, too, which says less.
+                if said.is_refused() || !last.as_ref().is_some_and(Refusal::is_refused) {
+                    *last = Some(said);
+                }
+            }
         }
     }
 }

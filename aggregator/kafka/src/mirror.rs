@@ -3,7 +3,7 @@
 //! Every replica has a whole copy, so it reads all partitions by itself and belongs to no group. Where it is in each
 //! partition is stored with the records (`LogRecord.position`), hence durable together with them and with the state
 //! that tells what is new: after any end it goes on where its disk is. The disk refuses: it begins anew behind what is
-//! durable, after a while. Kafka is away: it waits.
+//! durable, after a while. Kafka is away, or the topic is not there yet: it waits.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,7 +17,7 @@ use std::{
 
 use galen_log::{Append, Watermarks};
 use galen_proto::v1::LogRecord;
-use galen_runtime::{Backoff, Supervisor};
+use galen_runtime::{Backoff, Chain, Supervisor};
 use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Offset, Statistics, TopicPartitionList,
@@ -37,8 +37,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// A group is closed with this many events, or at this size.
 const GROUP_EVENTS: usize = 16_384;
 const GROUP_BYTES: usize = 16 << 20;
-/// How often new partitions are looked for.
+/// How often new partitions are looked for, and how often the first ones are.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+const LOOK_FIRST_EVERY: Duration = Duration::from_secs(1);
 /// First and longest wait before the disk is tried again.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -91,7 +92,7 @@ impl Mirror {
     /// Begins to copy into `log`, whose state `watermarks` is, on a thread of its own.
     ///
     /// # Errors
-    /// Settings that the client refuses, or a topic that is not there.
+    /// Settings that the client refuses.
     pub fn start(
         settings: &Settings,
         log: Box<dyn Append>,
@@ -108,7 +109,7 @@ impl Mirror {
             .set("auto.offset.reset", "earliest");
         let context = Context { link: Link::default(), mirror: mirror.clone() };
         let consumer = client.create_with_context(context).map_err(Error::Client)?;
-        let mut copier = Copier {
+        let copier = Copier {
             settings: settings.clone(),
             topic: Topics::of(settings).events,
             consumer,
@@ -119,7 +120,6 @@ impl Mirror {
             copied,
             mirror: mirror.clone(),
         };
-        copier.assign()?;
         let shutdown = supervisor.token();
         supervisor.thread("kafka-mirror", move || copier.run(&|| shutdown.is_cancelled()));
         Ok(mirror)
@@ -144,17 +144,17 @@ impl Mirror {
 
 impl Copier {
     fn run(mut self, is_over: &dyn Fn() -> bool) {
-        let mut look_at = Instant::now() + LOOK_EVERY;
+        let mut look_at = Instant::now();
         while !is_over() {
+            if Instant::now() >= look_at {
+                if let Err(error) = self.assign() {
+                    tracing::debug!(error = %Chain(&error), "looking for partitions");
+                }
+                look_at = Instant::now() + if self.assigned.is_empty() { LOOK_FIRST_EVERY } else { LOOK_EVERY };
+            }
             self.gather(is_over);
             if let Err(error) = self.commit() {
                 self.reopen(&error, is_over);
-            }
-            if Instant::now() >= look_at {
-                if let Err(error) = self.assign() {
-                    tracing::debug!(%error, "looking for new partitions");
-                }
-                look_at = Instant::now() + LOOK_EVERY;
             }
         }
         if let Err(error) = self.log.checkpoint(&self.watermarks) {
@@ -231,7 +231,7 @@ impl Copier {
         let metadata = self
             .consumer
             .fetch_metadata(Some(&self.topic), ANSWER)
-            .map_err(|source| Error::Unreachable { brokers: self.settings.brokers.clone(), source })?;
+            .map_err(|error| Error::unanswered(&self.settings, error.into()))?;
         let positions: &BTreeMap<i32, u64> = self.watermarks.positions();
         let mut new = TopicPartitionList::new();
         let mut partitions = Vec::new();

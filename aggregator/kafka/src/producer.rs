@@ -20,7 +20,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::{Error, Link, Settings, link::ProducerLink, topics::ENVELOPE};
+use crate::{Error, Link, Refusal, Settings, link::ProducerLink, topics::ENVELOPE};
 
 /// Wait for room in the client's queue.
 const ROOM: Duration = Duration::from_millis(5);
@@ -76,7 +76,7 @@ impl Producer {
 
     /// Hands over a record of the group; waits while the client's memory is full.
     pub(crate) fn send(&mut self, record: Outgoing<'_>, deadline: Instant) -> Result<(), Error> {
-        self.hand_over(record, OF_GROUP, deadline)?;
+        self.hand_over(record, OF_GROUP, deadline).map_err(|error| self.cause(error))?;
         self.sent += 1;
         Ok(())
     }
@@ -108,7 +108,15 @@ impl Producer {
 
     /// Waits until the whole group is acknowledged.
     pub(crate) fn settle(&self, deadline: Instant, patience: Duration) -> Result<(), Error> {
-        self.deliveries.settle(self.sent, deadline, patience)
+        self.deliveries.settle(self.sent, deadline, patience).map_err(|error| self.cause(error))
+    }
+
+    /// What ended the client for good stands behind all that it says from then on.
+    fn cause(&self, error: Error) -> Error {
+        match self.client.client().fatal_error() {
+            Some((code, reason)) => Error::Fatal(Refusal { code: Some(code), reason }),
+            None => error,
+        }
     }
 
     /// Waits a little for what nobody waited for.

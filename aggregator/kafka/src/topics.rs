@@ -9,11 +9,12 @@ use futures_executor::block_on;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
 
-use crate::{Error, Link, Settings};
+use crate::{Error, Link, Refusal, Settings};
 
 /// Longest wait for an answer about topics.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
@@ -38,16 +39,18 @@ impl Topics {
 
     /// Makes what is missing, if that is wanted, and returns the size of the largest record that can be written.
     pub(crate) fn ensure(&self, settings: &Settings, link: &Link) -> Result<usize, Error> {
-        let client = settings.client("admin")?;
-        let admin = AdminClient::from_config_and_context(&client, link.clone()).map_err(Error::Client)?;
+        let config = settings.client("admin")?;
+        let client = config.create_with_context(Link::default()).map_err(Error::Client)?;
+        let brokers = Brokers { client, settings, link };
+        let admin = AdminClient::from_config_and_context(&config, link.clone()).map_err(Error::Client)?;
         for topic in [&self.events, &self.watermarks, &self.dead_letters] {
-            if partitions(&admin, settings, topic)?.is_none() {
+            if brokers.led(topic)?.is_none() {
                 if !settings.create_topics {
                     return Err(Error::MissingTopic { topic: topic.clone() });
                 }
                 self.create(&admin, settings, topic)?;
             }
-            await_leaders(&admin, settings, topic)?;
+            brokers.await_leaders(topic)?;
         }
         link.is_there();
         Ok(self.largest_record(&admin, settings))
@@ -92,25 +95,43 @@ impl Topics {
     }
 }
 
-/// How many partitions a topic has, if it is there.
-fn partitions(admin: &AdminClient<Link>, settings: &Settings, topic: &str) -> Result<Option<(usize, bool)>, Error> {
-    let metadata = admin
-        .inner()
-        .fetch_metadata(Some(topic), ANSWER)
-        .map_err(|source| Error::Unreachable { brokers: settings.brokers.clone(), source })?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());
-    Ok(found
-        .map(|found| (found.partitions().len(), found.partitions().iter().all(|partition| partition.leader() >= 0))))
+/// Asks about topics. Unlike the administrator's client, this one tells why it gets no answer.
+struct Brokers<'a> {
+    /// With a link of its own: what it says is of this try.
+    client: BaseConsumer<Link>,
+    settings: &'a Settings,
+    link: &'a Link,
 }
 
-/// A topic that was just made has no leaders for a moment.
-fn await_leaders(admin: &AdminClient<Link>, settings: &Settings, topic: &str) -> Result<(), Error> {
-    let deadline = Instant::now() + ANSWER;
-    while !matches!(partitions(admin, settings, topic)?, Some((_, true))) {
-        if Instant::now() > deadline {
-            return Err(Error::NoLeader { topic: topic.to_owned() });
-        }
-        thread::sleep(LOOK);
+impl Brokers<'_> {
+    /// Whether all partitions of a topic have leaders, if it is there.
+    fn led(&self, topic: &str) -> Result<Option<bool>, Error> {
+        let metadata = self.client.fetch_metadata(Some(topic), ANSWER);
+        let metadata = metadata.map_err(|error| {
+            let why = refusal(&self.client, error);
+            self.link.is_away(why.clone());
+            Error::unanswered(self.settings, why)
+        })?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());
+        Ok(found.map(|found| found.partitions().iter().all(|partition| partition.leader() >= 0)))
     }
-    Ok(())
+
+    /// A topic that was just made has no leaders for a moment.
+    fn await_leaders(&self, topic: &str) -> Result<(), Error> {
+        let deadline = Instant::now() + ANSWER;
+        while self.led(topic)? != Some(true) {
+            if Instant::now() > deadline {
+                return Err(Error::NoLeader { topic: topic.to_owned() });
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+/// Why no broker answered: what the client has to say, which it must be asked for, or else its error.
+pub(crate) fn refusal(client: &BaseConsumer<Link>, error: KafkaError) -> Refusal {
+    let until = Instant::now() + ANSWER;
+    while client.poll(LOOK).is_some() && Instant::now() < until {}
+    client.context().last().unwrap_or_else(|| error.into())
 }

@@ -39,9 +39,11 @@ pub struct Writer {
     topics: Topics,
     link: Link,
     known: Known,
+    /// Reads what other replicas know, from the first time that there are brokers on.
+    follower: Option<Supervisor>,
     figures: Arc<Figures>,
     counts: Arc<Counts>,
-    /// `None` after an error.
+    /// `None` after an error, and before there were brokers.
     open: Option<Open>,
     next: u64,
     tell_at: Instant,
@@ -90,30 +92,35 @@ pub struct Stats {
     pub client_errors: u64,
 }
 
+/// The state that the log leads to, or why it is not open yet.
+pub type Opened = Result<Watermarks, galen_log::Error>;
+
 impl Writer {
-    /// Connects, makes topics that are missing, and reads what other replicas know. Blocks.
+    /// Connects, makes topics that are missing, and reads what other replicas know: the state that they lead to. Where
+    /// that fails for what may pass, such as brokers that do not answer, [`Append::reopen`] does it later. Blocks.
     ///
     /// # Errors
-    /// Brokers that do not answer, a topic that is missing or cannot be made, settings that the client refuses.
-    pub fn open(settings: &Settings, supervisor: &Supervisor, render: Render) -> Result<(Self, Watermarks), Error> {
-        let (link, topics) = (Link::default(), Topics::of(settings));
-        let largest = topics.ensure(settings, &link)?;
-        let known = Known::open(settings, &topics.watermarks, &link, supervisor)?;
+    /// What does not pass: settings that the client or the brokers refuse, a topic that is missing and must not be made.
+    pub fn open(settings: &Settings, supervisor: &Supervisor, render: Render) -> Result<(Self, Opened), Error> {
         let mut writer = Self {
             settings: settings.clone(),
             render,
-            topics,
-            link,
-            known,
+            topics: Topics::of(settings),
+            link: Link::default(),
+            known: Known::default(),
+            follower: Some(supervisor.clone()),
             figures: Arc::default(),
             counts: Arc::default(),
             open: None,
             next: 0,
             tell_at: Instant::now(),
         };
-        writer.connect(largest)?;
-        let watermarks = writer.known.watermarks();
-        Ok((writer, watermarks))
+        let opened = match writer.connect() {
+            Ok(()) => Ok(writer.known.watermarks()),
+            Err(error) if error.passes() => Err(error.log("open Kafka")),
+            Err(error) => return Err(error),
+        };
+        Ok((writer, opened))
     }
 
     pub fn gauge(&self) -> Gauge {
@@ -125,7 +132,12 @@ impl Writer {
         Standings::new(self.known.clone(), replica)
     }
 
-    fn connect(&mut self, largest: usize) -> Result<(), Error> {
+    fn connect(&mut self) -> Result<(), Error> {
+        let largest = self.topics.ensure(&self.settings, &self.link)?;
+        if let Some(supervisor) = &self.follower {
+            self.known.follow(&self.settings, &self.topics.watermarks, &self.link, supervisor)?;
+            self.follower = None;
+        }
         let producer = Producer::new(&self.settings, largest, &self.link, &self.figures)?;
         let encoder = Encoder::new(self.topics.clone(), self.settings.payload, self.render, largest);
         self.open = Some(Open { producer, encoder });
@@ -210,8 +222,7 @@ impl Append for Writer {
     fn reopen(&mut self) -> Result<Watermarks, galen_log::Error> {
         self.open = None;
         self.counts.reopened.fetch_add(1, Ordering::Relaxed);
-        let opened = self.topics.ensure(&self.settings, &self.link).and_then(|largest| self.connect(largest));
-        opened.map_err(|error| error.log("open Kafka again"))?;
+        self.connect().map_err(|error| error.log("open Kafka"))?;
         Ok(self.known.watermarks())
     }
 }

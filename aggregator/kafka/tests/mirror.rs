@@ -8,64 +8,14 @@ use std::{
     ffi::OsStr,
     io::Write,
     os::unix::ffi::OsStrExt,
-    path::Path,
     process::{Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
-use galen_kafka::{Mirror, Settings};
-use galen_log::{EmbeddedLog, Log, embedded};
-use galen_runtime::{Drained, Supervisor};
+use galen_log::Log;
 use galen_services::kafka;
-use parking_lot::Mutex;
-use support::{PATIENCE, Replica, event, settings};
-use tokio::time::{Instant, timeout_at};
-
-/// A mirror and the log that it writes.
-struct Copy {
-    log: EmbeddedLog,
-    mirror: Mirror,
-    supervisor: Supervisor,
-    told: Arc<Mutex<u64>>,
-}
-
-impl Copy {
-    fn open(settings: &Settings, dir: &Path) -> Self {
-        let log = embedded::Settings { segment_bytes: 64 << 10, ..embedded::Settings::new(dir) };
-        let (log, writer, watermarks) = EmbeddedLog::open(log).unwrap();
-        let (supervisor, told) = (Supervisor::new(), Arc::new(Mutex::new(0)));
-        let count = Arc::clone(&told);
-        let copied: galen_kafka::Copied =
-            Box::new(move |_, watermarks| *count.lock() = watermarks.totals_of("web-1").events);
-        let mirror = Mirror::start(settings, Box::new(writer), watermarks, &supervisor, copied).unwrap();
-        Self { log, mirror, supervisor, told }
-    }
-
-    /// Waits for so many events, and returns them by number.
-    async fn events(&self, count: u64) -> Vec<(u64, Bytes)> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut reader = self.log.reader(0);
-        let mut events = Vec::new();
-        while (events.len() as u64) < count {
-            let chunk = timeout_at(deadline, reader.next(1000)).await.expect("events in time").unwrap();
-            for entry in chunk.entries {
-                events.extend((entry.record.first_seq..).zip(entry.record.events));
-            }
-        }
-        events.sort_unstable();
-        events
-    }
-
-    async fn close(self) {
-        assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
-    }
-}
-
-fn expected(last: u64) -> Vec<(u64, Bytes)> {
-    (1..=last).map(|seq| (seq, event(seq))).collect()
-}
+use support::{Copy, PATIENCE, Replica, expected, settings};
+use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replica_has_each_event_once_also_those_that_are_twice_in_the_topic() {

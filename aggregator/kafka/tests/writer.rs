@@ -93,24 +93,12 @@ async fn a_broker_that_hangs_acknowledges_nothing_and_loses_nothing() {
     assert!(replica.writer.append(&[]).is_err(), "it takes nothing until it is open again");
     assert!(replica.writer.reopen().is_err(), "the broker hangs still");
     kafka.resume();
-    reopened(&mut replica);
+    replica.reopened();
     assert_eq!(replica.upto("web-1"), 100);
     replica.hello("web-1", 101);
     replica.append("web-1", 101, 200).unwrap();
     has_all(&topic(&settings, "web-1", 200).await, "web-1", 200);
     replica.close();
-}
-
-/// Opens it again as soon as it can be.
-fn reopened(replica: &mut Replica) {
-    let deadline = std::time::Instant::now() + support::PATIENCE;
-    loop {
-        match replica.writer.reopen() {
-            Ok(watermarks) => break replica.watermarks = watermarks,
-            Err(error) => assert!(std::time::Instant::now() < deadline, "{}", Chain(&error)),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +118,7 @@ async fn with_one_broker_of_three_gone_it_goes_on_with_two_gone_it_refuses_and_n
     assert_eq!(error.class(), galen_log::Class::Retryable);
     kafka.restart_broker(1);
     kafka.restart_broker(2);
-    reopened(&mut replica);
+    replica.reopened();
     replica.hello("web-1", 201);
     replica.append("web-1", 201, 300).unwrap();
     has_all(&topic(&settings, "web-1", 300).await, "web-1", 300);
@@ -146,15 +134,6 @@ fn a_missing_topic_is_named() {
     galen_services::topic(&kafka, "missing.events", 1, &[]);
     let error = Writer::open(&settings, &Supervisor::new(), render).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("`missing.watermarks`"), "{error}");
-}
-
-#[test]
-fn brokers_that_are_not_there_are_named() {
-    let kafka = kafka();
-    let settings = settings(&kafka, "nobody", |_| {});
-    kafka.stop();
-    let error = Writer::open(&settings, &Supervisor::new(), render).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains(&kafka.brokers()), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

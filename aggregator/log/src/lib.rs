@@ -86,7 +86,8 @@ pub trait Append: Send {
         None
     }
 
-    /// Begins anew behind what is durable, after an error. Returns the state that the durable records lead to.
+    /// Begins anew behind what is durable, after an error, or opens what could not be opened before. Returns the state
+    /// that the durable records lead to.
     ///
     /// # Errors
     /// The disk still refuses.

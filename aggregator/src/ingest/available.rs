@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use galen_runtime::Chain;
 use prometheus::IntGauge;
 use tokio::sync::watch;
 
@@ -9,26 +10,33 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct Available {
     shown: IntGauge,
-    now: Arc<watch::Sender<bool>>,
+    /// Why it does not; `None` while it does.
+    refusal: Arc<watch::Sender<Option<Arc<str>>>>,
 }
 
 impl Available {
     /// It does, to begin with.
     pub(super) fn new(shown: IntGauge) -> Self {
         shown.set(1);
-        Self { shown, now: Arc::new(watch::Sender::new(true)) }
+        Self { shown, refusal: Arc::new(watch::Sender::new(None)) }
     }
 
-    pub(super) fn set(&self, available: bool) {
-        self.shown.set(i64::from(available));
-        self.now.send_replace(available);
+    pub(super) fn opened(&self) {
+        self.shown.set(1);
+        self.refusal.send_replace(None);
     }
 
-    pub fn get(&self) -> bool {
-        *self.now.borrow()
+    pub(super) fn refused(&self, error: &galen_log::Error) {
+        self.shown.set(0);
+        self.refusal.send_replace(Some(Chain(error).to_string().into()));
     }
 
-    pub fn watch(&self) -> watch::Receiver<bool> {
-        self.now.subscribe()
+    /// Why it takes none, if it does not.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        self.refusal.borrow().clone()
+    }
+
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.refusal.subscribe()
     }
 }

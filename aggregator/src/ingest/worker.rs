@@ -33,6 +33,8 @@ pub struct Worker {
     requests: mpsc::Receiver<Request>,
     log: Box<dyn Append>,
     watermarks: Watermarks,
+    /// Why the log is not open at the start.
+    closed: Option<galen_log::Error>,
     /// Told of what is logged, unless somebody else does.
     nodes: Option<Arc<Nodes>>,
     metrics: Metrics,
@@ -64,18 +66,29 @@ enum Answer {
 }
 
 impl Worker {
+    /// `opened`: the state that the log leads to, or why it is not open yet.
     pub(crate) fn new(
         requests: mpsc::Receiver<Request>,
         log: Box<dyn Append>,
-        watermarks: Watermarks,
+        opened: Result<Watermarks, galen_log::Error>,
         nodes: Option<Arc<Nodes>>,
         metrics: Metrics,
     ) -> Self {
-        Self { requests, log, watermarks, nodes, metrics, records: Vec::new(), answers: Vec::new(), closing: false }
+        let (watermarks, closed) =
+            opened.map_or_else(|error| (Watermarks::default(), Some(error)), |state| (state, None));
+        if let Some(error) = &closed {
+            // Known before anyone can ask.
+            metrics.log_available.refused(error);
+        }
+        let (records, answers) = (Vec::new(), Vec::new());
+        Self { requests, log, watermarks, closed, nodes, metrics, records, answers, closing: false }
     }
 
     /// Until it is told to close, or nobody can ask any more. What was queued before is logged.
     pub fn run(mut self) {
+        if let Some(error) = self.closed.take() {
+            self.reopen(&error);
+        }
         let mut next = Instant::now();
         while !self.closing
             && let Some(request) = self.requests.blocking_recv()
@@ -84,6 +97,7 @@ impl Worker {
             next = Instant::now() + GROUP_EVERY;
             self.gather(request);
             if let Err(error) = self.commit() {
+                self.metrics.disk_errors.inc();
                 self.reopen(&error);
             }
         }
@@ -224,8 +238,7 @@ impl Worker {
     /// Refuses everything until the log is open again.
     fn reopen(&mut self, error: &galen_log::Error) {
         tracing::error!(error = %Chain(error), "the log cannot be written: agents are refused until it can");
-        self.metrics.disk_errors.inc();
-        self.metrics.log_available.set(false);
+        self.metrics.log_available.refused(error);
         self.records.clear();
         for answer in std::mem::take(&mut self.answers) {
             match answer {
@@ -244,11 +257,14 @@ impl Worker {
             match self.log.reopen() {
                 Ok(watermarks) => {
                     self.watermarks = watermarks;
-                    self.metrics.log_available.set(true);
+                    self.metrics.log_available.opened();
                     tracing::info!("the log is open again");
                     return;
                 }
-                Err(error) => tracing::warn!(error = %Chain(&error), "the log still cannot be written"),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "the log still cannot be written");
+                    self.metrics.log_available.refused(&error);
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Why a question has no answer. The one map to gRPC status is here; the one to HTTP is `http::error`.
 
+use std::borrow::Cow;
+
 use galen_runtime::Chain;
 use tonic::Status;
 
@@ -32,7 +34,7 @@ pub enum Error {
     #[error("too many {0} at a time: try again later")]
     Busy(&'static str),
     #[error("{0}")]
-    Unavailable(&'static str),
+    Unavailable(Cow<'static, str>),
     #[error(transparent)]
     Store(#[from] galen_store::Error),
     #[error(transparent)]

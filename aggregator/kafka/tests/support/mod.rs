@@ -4,15 +4,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use galen_kafka::{Config, Reader, Settings, Writer};
-use galen_log::{Append, Consumer, Watermarks};
+use galen_kafka::{Config, Mirror, Reader, Settings, Writer};
+use galen_log::{Append, Consumer, EmbeddedLog, Log, Watermarks, embedded};
 use galen_proto::v1::{Attachment, Batch, Event, EventKind, LogRecord, Queue};
-use galen_runtime::{Span, Supervisor};
+use galen_runtime::{Chain, Drained, Span, Supervisor};
 use galen_services::Server;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
 
@@ -42,8 +45,33 @@ pub(crate) struct Replica {
 impl Replica {
     pub(crate) fn open(settings: &Settings) -> Self {
         let supervisor = Supervisor::new();
-        let (writer, watermarks) = Writer::open(settings, &supervisor, render).unwrap();
-        Self { writer, watermarks, supervisor }
+        let (writer, opened) = Writer::open(settings, &supervisor, render).unwrap();
+        Self { writer, watermarks: opened.unwrap(), supervisor }
+    }
+
+    /// Before there are brokers: with the reason.
+    pub(crate) fn waiting(settings: &Settings) -> (Self, galen_log::Error) {
+        let supervisor = Supervisor::new();
+        let (writer, opened) = Writer::open(settings, &supervisor, render).unwrap();
+        (Self { writer, watermarks: Watermarks::default(), supervisor }, opened.unwrap_err())
+    }
+
+    /// Opens it again as soon as it can be.
+    pub(crate) fn reopened(&mut self) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            match self.writer.reopen() {
+                Ok(watermarks) => break self.watermarks = watermarks,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "{}", Chain(&error)),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Groups that were given up for this reason.
+    pub(crate) fn failed(&self, reason: &str) -> u64 {
+        let errors = self.writer.gauge().stats().errors;
+        errors.iter().find(|(kind, _)| *kind == reason).unwrap().1
     }
 
     /// An agent says hello.
@@ -58,7 +86,9 @@ impl Replica {
     pub(crate) fn admit(&mut self, node: &str, first: u64, events: Vec<Bytes>) -> Vec<LogRecord> {
         let next_seq = first + events.len() as u64;
         let batch = Batch { epoch: EPOCH, first_seq: first, events, next_seq, ..Batch::default() };
-        self.watermarks.admit(node, batch, 1_764_000_000_000_000_000).unwrap().records
+        // A broker forgets the producers of records that are old.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        self.watermarks.admit(node, batch, now.try_into().unwrap()).unwrap().records
     }
 
     pub(crate) fn append(&mut self, node: &str, first: u64, last: u64) -> Result<(), galen_log::Error> {
@@ -76,6 +106,51 @@ impl Replica {
         drop(self.writer);
         self.supervisor.shutdown();
     }
+}
+
+/// A mirror and the log that it writes.
+pub(crate) struct Copy {
+    pub(crate) log: EmbeddedLog,
+    pub(crate) mirror: Mirror,
+    supervisor: Supervisor,
+    pub(crate) told: Arc<Mutex<u64>>,
+}
+
+impl Copy {
+    pub(crate) fn open(settings: &Settings, dir: &Path) -> Self {
+        let log = embedded::Settings { segment_bytes: 64 << 10, ..embedded::Settings::new(dir) };
+        let (log, writer, watermarks) = EmbeddedLog::open(log).unwrap();
+        let (supervisor, told) = (Supervisor::new(), Arc::new(Mutex::new(0)));
+        let count = Arc::clone(&told);
+        let copied: galen_kafka::Copied =
+            Box::new(move |_, watermarks| *count.lock() = watermarks.totals_of("web-1").events);
+        let mirror = Mirror::start(settings, Box::new(writer), watermarks, &supervisor, copied).unwrap();
+        Self { log, mirror, supervisor, told }
+    }
+
+    /// Waits for so many events, and returns them by number.
+    pub(crate) async fn events(&self, count: u64) -> Vec<(u64, Bytes)> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut reader = self.log.reader(0);
+        let mut events = Vec::new();
+        while (events.len() as u64) < count {
+            let chunk = timeout_at(deadline, reader.next(1000)).await.expect("events in time").unwrap();
+            for entry in chunk.entries {
+                events.extend((entry.record.first_seq..).zip(entry.record.events));
+            }
+        }
+        events.sort_unstable();
+        events
+    }
+
+    pub(crate) async fn close(self) {
+        assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
+    }
+}
+
+/// Events `1 ..= last` by number.
+pub(crate) fn expected(last: u64) -> Vec<(u64, Bytes)> {
+    (1..=last).map(|seq| (seq, event(seq))).collect()
 }
 
 pub(crate) fn render(event: Event) -> Vec<u8> {
