@@ -34,6 +34,8 @@ use tracers::Tracers;
 
 /// Tracers of a node that are kept.
 const MAX_TRACERS: usize = 64;
+/// Longest text of a node about itself that is kept, in bytes.
+const MAX_TEXT: usize = 1 << 10;
 
 /// The registry.
 #[derive(Debug)]
@@ -131,7 +133,7 @@ impl Nodes {
         let mut inner = self.inner.lock();
         let node = inner.node(name, self.cap);
         node.connected = true;
-        node.agent_version = hello.agent_version;
+        node.agent_version = brief(hello.agent_version);
         node.last_seen_unix_nanos = now_unix_nanos;
         inner.tracers_of(name, hello.tracers);
         let held = |queue: &Queue| queue.next_seq.saturating_sub(queue.first_unacked);
@@ -157,7 +159,7 @@ impl Nodes {
         node.last_seen_unix_nanos = now_unix_nanos;
         node.backlog_events = heartbeat.backlog_events;
         node.buffer_bytes = heartbeat.buffer_bytes;
-        node.settings_error = heartbeat.settings_error;
+        node.settings_error = brief(heartbeat.settings_error);
         if heartbeat.sent_unix_nanos != 0 {
             node.clock_offset_nanos = heartbeat.sent_unix_nanos.saturating_sub(now_unix_nanos);
         }
@@ -293,6 +295,12 @@ impl Inner {
         let Some(node) = self.nodes.get_mut(name) else { return };
         self.tracers.folded += tracers.len().saturating_sub(MAX_TRACERS) as u64;
         tracers.truncate(MAX_TRACERS);
+        for tracer in &mut tracers {
+            for text in [&mut tracer.name, &mut tracer.reason, &mut tracer.last_error] {
+                *text = brief(std::mem::take(text));
+            }
+            tracer.suppressed.truncate(tracers::REASONS);
+        }
         self.tracers.report(&node.tracers, &tracers);
         node.tracers = tracers;
     }
@@ -317,6 +325,13 @@ impl Inner {
             self.evicted += 1;
         }
     }
+}
+
+/// As much of a text as is kept.
+fn brief(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text.shrink_to_fit();
+    text
 }
 
 /// Without what was left out on purpose.
@@ -347,6 +362,21 @@ mod tests {
         let left: Vec<String> = nodes.list().into_iter().map(|node| node.name).collect();
         assert_eq!(left, ["new", "old", "oldest"]);
         assert_eq!(nodes.fleet().evicted, 1);
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_has_an_end() {
+        let nodes = Nodes::new(3, 10, &Watermarks::default());
+        let long = || "ä".repeat(4 << 10);
+        nodes.connected(&name("web-1"), Hello { agent_version: long(), ..Hello::default() }, 1);
+        let suppressed = vec![Default::default(); 1000];
+        let tracer = TracerStatus { name: "oom".into(), last_error: long(), suppressed, ..TracerStatus::default() };
+        let beat = Heartbeat { settings_error: long(), tracers: vec![tracer; 1000], ..Heartbeat::default() };
+        nodes.heartbeat(&name("web-1"), beat, 2);
+        let kept = nodes.list().remove(0);
+        assert_eq!((kept.agent_version.len(), kept.settings_error.len()), (MAX_TEXT, MAX_TEXT));
+        assert_eq!((kept.tracers.len(), kept.tracers[0].last_error.len()), (MAX_TRACERS, MAX_TEXT));
+        assert!(kept.tracers[0].suppressed.len() <= tracers::REASONS);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Totals {
 }
 
 /// Reasons of suppression, the unspecified one included.
-const REASONS: usize = SuppressionReason::Unsupported as usize + 1;
+pub(super) const REASONS: usize = SuppressionReason::Unsupported as usize + 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Tracers {
