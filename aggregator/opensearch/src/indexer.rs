@@ -105,14 +105,15 @@ impl Indexer {
         while let Err(error) = self.maintain().await {
             let message = Chain(&error).to_string();
             if error.class() != Class::Retryable {
-                counters.problem(true, message);
+                counters.not_begun(true, message);
                 return Err(error);
             }
             let wait = backoff.next();
             warn!(error = message, ?wait, "OpenSearch is not ready");
-            counters.problem(false, message);
+            counters.not_begun(false, message);
             sleep(wait).await;
         }
+        counters.begun();
         info!(prefix = self.settings.prefix, "OpenSearch is ready");
         Ok(())
     }

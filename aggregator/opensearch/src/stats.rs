@@ -32,6 +32,8 @@ pub struct Counters {
 #[derive(Debug, Clone)]
 struct Problem {
     halted: bool,
+    /// Before anything was written: it ends when the templates are in place.
+    of_beginning: bool,
     message: String,
 }
 
@@ -98,9 +100,19 @@ impl Counters {
         *poisoned.entry((node.to_owned(), reason)).or_default() += 1;
     }
 
-    /// Says why nothing is taken. A wait does not hide a halt.
+    /// Says why nothing is taken.
     pub(crate) fn problem(&self, halted: bool, message: String) {
-        *self.problem.lock() = Some(Problem { halted, message });
+        *self.problem.lock() = Some(Problem { halted, of_beginning: false, message });
+    }
+
+    /// Says why nothing can be written yet.
+    pub(crate) fn not_begun(&self, halted: bool, message: String) {
+        *self.problem.lock() = Some(Problem { halted, of_beginning: true, message });
+    }
+
+    /// It can be written. Why it was not taken before is known only when it is.
+    pub(crate) fn begun(&self) {
+        self.problem.lock().take_if(|problem| problem.of_beginning);
     }
 
     pub(crate) fn all_is_well(&self) {

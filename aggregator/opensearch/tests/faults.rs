@@ -50,6 +50,17 @@ async fn a_server_that_is_killed_again_and_again_has_every_event_once() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_away_at_the_beginning_is_no_problem_once_it_is_there_without_an_event() {
+    let server = opensearch();
+    server.stop();
+    let running = Running::start(settings(&server, "begin"), Vec::new());
+    support::until("its absence is told", async || running.stats().problem.is_some()).await;
+    server.restart();
+    support::until("its presence is told", async || running.stats().problem.is_none()).await;
+    running.finish().await;
+}
+
+#[tokio::test]
 async fn days_that_are_too_old_are_deleted_and_nothing_else() {
     let server = shared();
     let day = 86_400 * SECOND;
