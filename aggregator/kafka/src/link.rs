@@ -42,13 +42,18 @@ impl Link {
         self.0.last.lock().clone()
     }
 
+    /// A new try begins: what failed before says nothing of it.
+    pub(crate) fn forget(&self) {
+        self.0.last.lock().take();
+    }
+
     /// Errors that clients reported, of connections most of all.
     pub fn errors(&self) -> u64 {
         self.0.errors.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_there(&self) {
-        self.0.last.lock().take();
+        self.forget();
         if self.0.away.lock().take().is_some() {
             tracing::info!("Kafka is there again");
         }

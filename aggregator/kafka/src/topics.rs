@@ -40,8 +40,8 @@ impl Topics {
     /// Makes what is missing, if that is wanted, and returns the size of the largest record that can be written.
     pub(crate) fn ensure(&self, settings: &Settings, link: &Link) -> Result<usize, Error> {
         let config = settings.client("admin")?;
-        let client = config.create_with_context(Link::default()).map_err(Error::Client)?;
-        let brokers = Brokers { client, settings, link };
+        link.forget();
+        let brokers = Brokers { client: config.create_with_context(link.clone()).map_err(Error::Client)?, settings };
         let admin = AdminClient::from_config_and_context(&config, link.clone()).map_err(Error::Client)?;
         for topic in [&self.events, &self.watermarks, &self.dead_letters] {
             if brokers.led(topic)?.is_none() {
@@ -97,10 +97,8 @@ impl Topics {
 
 /// Asks about topics. Unlike the administrator's client, this one tells why it gets no answer.
 struct Brokers<'a> {
-    /// With a link of its own: what it says is of this try.
     client: BaseConsumer<Link>,
     settings: &'a Settings,
-    link: &'a Link,
 }
 
 impl Brokers<'_> {
@@ -109,7 +107,7 @@ impl Brokers<'_> {
         let metadata = self.client.fetch_metadata(Some(topic), ANSWER);
         let metadata = metadata.map_err(|error| {
             let why = refusal(&self.client, error);
-            self.link.is_away(why.clone());
+            self.client.context().is_away(why.clone());
             Error::unanswered(self.settings, why)
         })?;
         let found = metadata.topics().iter().find(|found| found.name() == topic && !found.partitions().is_empty());

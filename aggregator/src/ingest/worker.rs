@@ -248,11 +248,14 @@ impl Worker {
             }
         }
         let mut backoff = Backoff::new(REOPEN.0, REOPEN.1);
-        while !self.closing {
+        loop {
             let until = Instant::now() + backoff.next();
             while Instant::now() < until && !self.closing {
                 self.refuse_queued();
                 thread::sleep(REFUSE_EVERY.min(until.saturating_duration_since(Instant::now())));
+            }
+            if self.closing {
+                return;
             }
             match self.log.reopen() {
                 Ok(watermarks) => {
