@@ -1,6 +1,6 @@
 //! Generates the Rust types from the `.proto` files. `protox` parses them, so no `protoc` is needed.
 
-use std::path::Path;
+use std::{env, fs, path::Path};
 
 use prost::Message;
 
@@ -14,13 +14,12 @@ const FILES: [&str; 6] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for file in FILES {
         println!("cargo::rerun-if-changed={file}");
     }
-    let descriptors = protox::compile(FILES, [root])?;
-    let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    std::fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
     // Batches are taken over as slices of the receive buffer, never copied. See `galen_proto` for who must copy.
     tonic_prost_build::configure()
         .bytes(".galen.v1.Batch")
