@@ -89,6 +89,11 @@ pub(crate) fn families(is_there: bool, writer: &Stats, mirror: &MirrorStats) -> 
             "Events in Kafka that this log had already.",
             mirror.duplicates,
         ),
+        Family::counter(
+            "kafka_mirror_missed_records_total",
+            "Records that were gone from Kafka before they were copied: its retention is too short.",
+            mirror.missed,
+        ),
         Family::gauge("kafka_mirror_lag_records", "Records in Kafka that were not copied yet.", mirror.lag),
         Family::counter(
             "kafka_mirror_unreadable_records_total",

@@ -6,7 +6,7 @@
 //! durable, after a while. Kafka is away, or the topic is not there yet: it waits.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +24,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
+    message::Message,
 };
 
 use crate::{
@@ -54,6 +55,7 @@ pub struct Mirror(Arc<State>);
 struct State {
     copied: AtomicU64,
     duplicates: AtomicU64,
+    missed: AtomicU64,
     lag: AtomicU64,
     joined: Mutex<JoinStats>,
     disk_error: Mutex<Option<String>>,
@@ -65,6 +67,8 @@ pub struct MirrorStats {
     pub copied: u64,
     /// Events that were in the log already: twice in the topic, or read again.
     pub duplicates: u64,
+    /// Records that were gone from Kafka before they were read.
+    pub missed: u64,
     /// Records in Kafka that were not read yet, a moment ago.
     pub lag: u64,
     pub joined: JoinStats,
@@ -80,7 +84,8 @@ struct Copier {
     settings: Settings,
     topic: String,
     consumer: BaseConsumer<Context>,
-    assigned: HashSet<i32>,
+    /// The offset behind what was read, of each partition that is read; `None` is wherever it begins.
+    assigned: HashMap<i32, Option<u64>>,
     joiner: Joiner,
     log: Box<dyn Append>,
     watermarks: Watermarks,
@@ -113,7 +118,7 @@ impl Mirror {
             settings: settings.clone(),
             topic: Topics::of(settings).events,
             consumer,
-            assigned: HashSet::new(),
+            assigned: HashMap::new(),
             joiner: Joiner::default(),
             log,
             watermarks,
@@ -136,6 +141,7 @@ impl Mirror {
         MirrorStats {
             copied: get(&state.copied),
             duplicates: get(&state.duplicates),
+            missed: get(&state.missed),
             lag: get(&state.lag),
             joined: *state.joined.lock(),
         }
@@ -168,6 +174,18 @@ impl Copier {
         while self.joiner.events() < GROUP_EVENTS && self.joiner.bytes() < GROUP_BYTES && !is_over() {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
+                    let offset = message.offset().max(0).unsigned_abs();
+                    if let Some(next) = self.assigned.insert(message.partition(), Some(offset + 1)).flatten()
+                        && offset > next
+                    {
+                        self.mirror.0.missed.fetch_add(offset - next, Ordering::Relaxed);
+                        tracing::error!(
+                            partition = message.partition(),
+                            first = next,
+                            next = offset,
+                            "records were gone from Kafka before they were copied"
+                        );
+                    }
                     self.joiner.add(&message);
                     wait = Duration::ZERO;
                 }
@@ -236,13 +254,13 @@ impl Copier {
         let mut new = TopicPartitionList::new();
         let mut partitions = Vec::new();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            if self.assigned.contains(&partition.id()) {
+            if self.assigned.contains_key(&partition.id()) {
                 continue;
             }
             let next = positions.get(&partition.id()).and_then(|next| i64::try_from(*next).ok());
             let from = next.map_or(Offset::Beginning, Offset::Offset);
             new.add_partition_offset(&self.topic, partition.id(), from).map_err(|source| self.failed(source))?;
-            partitions.push(partition.id());
+            partitions.push((partition.id(), positions.get(&partition.id()).copied()));
         }
         if partitions.is_empty() {
             return if self.assigned.is_empty() {

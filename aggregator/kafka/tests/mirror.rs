@@ -14,6 +14,11 @@ use std::{
 
 use galen_log::Log;
 use galen_services::kafka;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+};
 use support::{Copy, PATIENCE, Replica, expected, settings};
 use tokio::time::Instant;
 
@@ -53,6 +58,31 @@ async fn every_replica_has_each_event_once_also_those_that_are_twice_in_the_topi
     }
     first.close();
     second.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_before_it_was_copied_is_counted() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "missed", |config| config.partitions = 1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = Replica::open(&settings);
+    replica.hello("web-1", 1);
+    replica.append("web-1", 1, 10).unwrap();
+    let copy = Copy::open(&settings, dir.path());
+    copy.events(10).await;
+    copy.close().await;
+    replica.append("web-1", 11, 30).unwrap();
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let mut gone = TopicPartitionList::new();
+    gone.add_partition_offset("missed.events", 0, Offset::Offset(25)).unwrap();
+    admin.delete_records(&gone, &AdminOptions::new()).await.unwrap();
+    let copy = Copy::open(&settings, dir.path());
+    let kept: Vec<u64> = copy.events(15).await.into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(kept, (1..=10).chain(26..=30).collect::<Vec<_>>());
+    assert_eq!(copy.mirror.stats().missed, 15);
+    copy.close().await;
+    replica.close();
 }
 
 #[tokio::test(flavor = "multi_thread")]
