@@ -70,17 +70,20 @@ impl Known {
             ends.insert(partition.id());
         }
         consumer.assign(&assignment).map_err(failed)?;
-        let deadline = Instant::now() + settings.patience;
+        let mut last = Instant::now();
         while !ends.is_empty() {
             match consumer.poll(POLL) {
-                Some(Ok(message)) => self.take(&message),
+                Some(Ok(message)) => {
+                    last = Instant::now();
+                    self.take(&message);
+                }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     ends.remove(&partition);
                 }
                 Some(Err(error)) => tracing::debug!(%error, topic, "reading the watermarks"),
                 None => {}
             }
-            if Instant::now() > deadline || shutdown.is_cancelled() {
+            if last.elapsed() > settings.patience || shutdown.is_cancelled() {
                 return Err(Error::Slow { topic: topic.to_owned(), patience: settings.patience });
             }
         }
