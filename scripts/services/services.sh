@@ -236,9 +236,10 @@ opensearch_node() {
   [[ -e $dir/config/opensearch.yml ]] ||
     fill "$here/opensearch/opensearch.yml.in" DIR="$dir" PORT="$port" >"$dir/config/opensearch.yml"
   cp "$here/opensearch/log4j2.properties" "$dir/config"
-  # OpenSearch refuses to run as root. In a user namespace it sees another user, and
-  # its files still belong to root outside.
-  [[ $(id -u) != 0 ]] || not_root=(unshare --user --map-user=1000 --map-group=1000)
+  # OpenSearch refuses to run as root, but its files lie in folders of root: another user who may read and write them.
+  # Without the bit, access(2) would deny what open(2) allows. A user namespace would do, but not within a chroot.
+  [[ $(id -u) != 0 ]] || not_root=(setpriv --reuid=1000 --regid=1000 --clear-groups
+    --securebits=+no_setuid_fixup --inh-caps=+dac_override --ambient-caps=+dac_override)
   # Log4j's own shutdown hook would take the log away from the server's.
   launch "$dir" "${not_root[@]}" "$java" "${java_flags[@]}" -Xmx"${OPENSEARCH_HEAP:-512m}" \
     -Dlog4j.shutdownHookEnabled=false -Dlog4j2.disable.jmx=true "${@:5}" \
