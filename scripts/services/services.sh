@@ -231,17 +231,20 @@ topic() {
 
 # opensearch_node HOME DIR PORT JAVA [FLAG...]
 opensearch_node() {
-  local home=$1 dir=$2 port=$3 java=$4 not_root=()
+  local home=$1 dir=$2 port=$3 java=$4 rooted=() not_root=()
   mkdir -p "$dir/config"
   [[ -e $dir/config/opensearch.yml ]] ||
     fill "$here/opensearch/opensearch.yml.in" DIR="$dir" PORT="$port" >"$dir/config/opensearch.yml"
   cp "$here/opensearch/log4j2.properties" "$dir/config"
+  # OpenSearch asks which mount a file is on. Within a chroot / is none, so it gets one, in mounts of its own.
+  mountpoint -q / || rooted=(unshare --mount --propagation unchanged
+    sh -c 'mount --rbind / /mnt && exec chroot /mnt "$@"' sh)
   # OpenSearch refuses to run as root, but its files lie in folders of root: another user who may read and write them.
   # Without the bit, access(2) would deny what open(2) allows. A user namespace would do, but not within a chroot.
   [[ $(id -u) != 0 ]] || not_root=(setpriv --reuid=1000 --regid=1000 --clear-groups
     --securebits=+no_setuid_fixup --inh-caps=+dac_override --ambient-caps=+dac_override)
   # Log4j's own shutdown hook would take the log away from the server's.
-  launch "$dir" "${not_root[@]}" "$java" "${java_flags[@]}" -Xmx"${OPENSEARCH_HEAP:-512m}" \
+  launch "$dir" "${rooted[@]}" "${not_root[@]}" "$java" "${java_flags[@]}" -Xmx"${OPENSEARCH_HEAP:-512m}" \
     -Dlog4j.shutdownHookEnabled=false -Dlog4j2.disable.jmx=true "${@:5}" \
     -Dopensearch.path.home="$home" -Dopensearch.path.conf="$dir/config" \
     -cp "$home/lib/*" org.opensearch.bootstrap.OpenSearch
