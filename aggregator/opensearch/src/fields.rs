@@ -76,7 +76,7 @@ const PROFILE: Fields = Fields {
     ..NONE
 };
 const PROFILED: Fields = Fields {
-    numbers: "samples kernel_samples kernel_percent stacks duration_seconds frequency_hertz cpus",
+    numbers: "samples kernel_samples kernel_percent kernel_unreadable stacks duration_seconds frequency_hertz cpus",
     objects: &[
         ("lost", Fields { numbers: "total ring_full table_full bad_record", ..NONE }),
         (
