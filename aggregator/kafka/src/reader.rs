@@ -310,8 +310,8 @@ impl ConsumerContext for Context {
         };
         tracing::info!(partitions = list.count(), change, "partitions move");
         let moved: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
-        // The last moment in which these places are ours to commit, also when the reader is closed. The broker has it
-        // before the partitions go: nothing of it is handed out again.
+        // The last moment in which these places are ours to commit, also when the reader is closed. The broker hears of it
+        // before the partitions go; only if it refuses once more they are handed out again.
         let mut leaving = self.shared.uncommitted.lock().clone();
         leaving.retain(|partition, _| moved.contains(partition));
         if !leaving.is_empty() && matches!(rebalance, Rebalance::Revoke(_)) {
