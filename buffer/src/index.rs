@@ -189,11 +189,20 @@ impl Index {
         })
     }
 
-    /// Removes old epochs of which all is settled. Returns whether there were any.
-    pub(crate) fn forget_done(&mut self) -> bool {
-        let current = self.epochs.last().map(|e| e.id);
+    /// Old epochs of which all is settled and nothing is on the disk.
+    pub(crate) fn over(&self) -> Vec<u64> {
+        self.epochs.iter().filter(|e| self.is_over(e)).map(|e| e.id).collect()
+    }
+
+    fn is_over(&self, epoch: &Epoch) -> bool {
+        let is_current = self.epochs.last().is_some_and(|e| e.id == epoch.id);
+        !is_current && epoch.segments.is_empty() && epoch.is_done()
+    }
+
+    /// Removes what the state on disk does not have any more, or has as over. Returns whether there was anything.
+    pub(crate) fn forget(&mut self, over: &[u64]) -> bool {
         let before = self.epochs.len();
-        self.epochs.retain(|e| Some(e.id) == current || !e.segments.is_empty() || !e.is_done());
+        self.epochs.retain(|e| !over.contains(&e.id));
         self.epochs.len() != before
     }
 
@@ -234,7 +243,8 @@ impl Index {
         }
     }
 
+    /// Without what is [`over`](Self::over).
     pub(crate) fn save(&self, clean: bool) -> State {
-        State { clean, epochs: self.epochs.iter().map(Epoch::save).collect() }
+        State { clean, epochs: self.epochs.iter().filter(|e| !self.is_over(e)).map(Epoch::save).collect() }
     }
 }

@@ -87,7 +87,10 @@ pub(crate) fn recover(shared: &Shared) -> Result<File, Error> {
     for (epoch, first, segment, why) in unreadable {
         shared.quarantine(epoch, first, &segment, &why);
     }
-    shared.index().forget_done();
+    let mut index = shared.index();
+    let over = index.over();
+    index.forget(&over);
+    drop(index);
     if !resumes {
         shared.queue.changed();
     }

@@ -57,7 +57,7 @@ fn acknowledged_segments_leave_the_disk() {
 }
 
 #[test]
-fn an_old_epoch_disappears_once_its_events_and_its_counters_are_settled() {
+fn an_old_epoch_disappears_for_good_once_its_events_and_its_counters_are_settled() {
     let dir = tempfile::tempdir().unwrap();
     let image = tempfile::tempdir().unwrap();
     let buffer = Buffer::open(settings(dir.path())).unwrap();
@@ -78,8 +78,15 @@ fn an_old_epoch_disappears_once_its_events_and_its_counters_are_settled() {
     eventually("its segment is gone", || segments(image.path()).is_empty());
     assert_eq!(buffer.queues().len(), 2);
     buffer.settle_counters(epoch, &[counter(3)]);
+    // Wakes the writer before it is to write the state again.
+    append(&buffer, [event(10, 100)]);
     eventually("the epoch is gone", || buffer.queues().len() == 1);
     assert!(matches!(buffer.read(epoch, 1, 1, 1), Err(Error::UnknownEpoch(_))));
+
+    let image_of_image = tempfile::tempdir().unwrap();
+    support::crash_image(image.path(), image_of_image.path());
+    let after_a_crash = Buffer::open(settings(image_of_image.path())).unwrap();
+    assert!(after_a_crash.queues().iter().all(|queue| queue.epoch != epoch), "it came back");
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Writer {
                 self.remove(&segment);
             }
         }
-        if self.shared.index().forget_done() {
+        if !self.shared.index().over().is_empty() {
             self.shared.queue.changed();
         }
     }
@@ -148,10 +148,16 @@ impl Writer {
         stored.is_ok()
     }
 
+    /// What is over is forgotten once the state is durable without it. An aggregator forgets what it is not told of any
+    /// more, so that must not come back with the next start.
     pub(super) fn store(&self, clean: bool) -> Result<(), Error> {
-        let state = self.shared.noted().save(clean);
+        let index = self.shared.noted();
+        let (state, over) = (index.save(clean), index.over());
+        drop(index);
         let dir = &self.shared.settings.dir;
         let stored = reserve::retry(dir, reserve::is_full, || state.store(dir));
-        stored.map_err(error::io("write the state in", dir))
+        stored.map_err(error::io("write the state in", dir))?;
+        self.shared.index().forget(&over);
+        Ok(())
     }
 }
