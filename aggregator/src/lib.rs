@@ -124,7 +124,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let addresses = Addresses::of(&settings, &grpc, &http)?;
     let mut nodes = Nodes::new(nodes_cap(&settings), settings.sessions.max_figures as usize, &watermarks);
     if let Some((kafka, _)) = &shared {
-        nodes = nodes.among(kafka.standings(addresses.replica()));
+        nodes = nodes.among(kafka.standings(addresses.replica(), settings.sessions.heartbeat.0));
     }
     let nodes = Arc::new(nodes);
     let desired = Desired::open(&settings.data_dir)
@@ -215,9 +215,11 @@ fn mirror(
     nodes: &Arc<Nodes>,
 ) -> Result<Option<Mirror>, Error> {
     let Some(kafka) = settings.kafka.clone().filter(|_| settings.index) else { return Ok(None) };
-    let nodes = Arc::clone(nodes);
-    let copied: galen_kafka::Copied = Box::new(move |records, watermarks| nodes.logged(records, watermarks));
-    Ok(Some(Mirror::start(&kafka, Box::new(writer), watermarks, supervisor, copied)?))
+    let told = Arc::clone(nodes);
+    let copied: galen_kafka::Copied = Box::new(move |records, watermarks| told.logged(records, watermarks));
+    let mirror = Mirror::start(&kafka, Box::new(writer), watermarks, supervisor, copied)?;
+    nodes.copied_by(mirror.clone());
+    Ok(Some(mirror))
 }
 
 /// Lets the log's thread look for what is due, and ends it with the process.

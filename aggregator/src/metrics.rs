@@ -132,6 +132,16 @@ fn fleet_families(fleet: &Fleet) -> Vec<Family> {
             fleet.evicted,
         ),
         Family::gauge(
+            "fleet_unlisted_nodes",
+            "Nodes of other replicas that find no room in the registry: the ledger is without them.",
+            fleet.unlisted,
+        ),
+        Family::counter(
+            "fleet_forgotten_nodes_total",
+            "Nodes without events whose last word was forgotten, because there were too many.",
+            fleet.forgotten,
+        ),
+        Family::gauge(
             "fleet_backlog_events",
             "Events that connected agents hold, not yet acknowledged.",
             fleet.backlog_events,

@@ -4,7 +4,7 @@
 //! node that was silent longest is left out of the registry, counted; its watermarks are not touched.
 //!
 //! Where replicas share a log, what a node says of its queues goes by way of [`Standings`], also at the replica that it is
-//! connected to: so the ledger is the same on all of them.
+//! connected to: so the ledger is the same on all of them, and each knows where every node is.
 
 mod book;
 mod figures;
@@ -13,10 +13,10 @@ mod tracers;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
-use galen_kafka::Standings;
+use galen_kafka::{Mirror, Standings};
 use galen_log::Watermarks;
 use galen_proto::{
     Term,
@@ -44,16 +44,20 @@ pub struct Nodes {
     inner: Mutex<Inner>,
     /// `None` where no other replica shares the log.
     standings: Option<Standings>,
+    /// Of the log that replicas share.
+    copy: OnceLock<Mirror>,
 }
 
 #[derive(Debug)]
 struct Inner {
     nodes: HashMap<Arc<str>, Node>,
-    /// Of the same nodes.
-    books: HashMap<Arc<str>, Book>,
+    /// Of the same nodes. Who adds them up has clones, so that nobody waits meanwhile.
+    books: HashMap<Arc<str>, Arc<Book>>,
     /// Of all nodes since the log began, those that were left out included.
     lost: Vec<LossCounter>,
     evicted: u64,
+    /// Nodes of other replicas that found no room, when it was looked last.
+    unlisted: u64,
     tracers: Tracers,
     figures: Figures,
 }
@@ -65,6 +69,10 @@ pub struct Fleet {
     pub connected: u64,
     /// Nodes that were left out of the registry.
     pub evicted: u64,
+    /// Nodes of other replicas that find no room in it.
+    pub unlisted: u64,
+    /// Nodes without events whose standing was forgotten.
+    pub forgotten: u64,
     /// By reason and tracer.
     pub lost: Vec<LossCounter>,
     /// Of the connected nodes.
@@ -96,6 +104,7 @@ impl Nodes {
             books: HashMap::new(),
             lost: Vec::new(),
             evicted: 0,
+            unlisted: 0,
             tracers: Tracers::default(),
             figures: Figures::new(series),
         };
@@ -105,7 +114,7 @@ impl Nodes {
                 galen_log::add(&mut inner.lost, lost.reason, &lost.tracer, lost.count);
             }
             let key: Arc<str> = name.into();
-            inner.books.entry(Arc::clone(&key)).or_default().logged(known.tallies(name));
+            inner.book(&key).logged(known.tallies(name));
             inner.nodes.insert(
                 key,
                 Node {
@@ -117,7 +126,7 @@ impl Nodes {
                 },
             );
         }
-        let nodes = Self { cap: cap.max(1), inner: Mutex::new(inner), standings: None };
+        let nodes = Self { cap: cap.max(1), inner: Mutex::new(inner), standings: None, copy: OnceLock::new() };
         nodes.inner.lock().make_room(nodes.cap);
         nodes
     }
@@ -126,6 +135,12 @@ impl Nodes {
     #[must_use]
     pub fn among(self, standings: Standings) -> Self {
         Self { standings: Some(standings), ..self }
+    }
+
+    /// The log that they share is copied here.
+    pub(crate) fn copied_by(&self, mirror: Mirror) {
+        // There is one.
+        let _ = self.copy.set(mirror);
     }
 
     /// A session of the node has begun.
@@ -184,7 +199,7 @@ impl Nodes {
             node.events += record.events.len() as u64;
             node.last_seen_unix_nanos = node.last_seen_unix_nanos.max(record.received_unix_nanos);
             if let Some(book) = inner.books.get_mut(&*record.node) {
-                book.logged(watermarks.tallies(&record.node));
+                Arc::make_mut(book).logged(watermarks.tallies(&record.node));
             }
             if record.lost.is_empty() && record.counters.is_empty() {
                 continue;
@@ -207,27 +222,20 @@ impl Nodes {
         Some(inner.nodes.get(name)?.tracers.iter().map(|tracer| tracer.name.clone()).collect())
     }
 
-    /// By name.
-    pub fn list(&self) -> Vec<Node> {
-        let mut nodes: Vec<Node> = self.inner.lock().nodes.values().cloned().collect();
-        nodes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        nodes
-    }
-
     /// Events of a node that are in the log were put aside behind it.
     pub fn quarantine(&self, name: &str, reason: QuarantineReason, events: u64) {
         if let Some(book) = self.inner.lock().books.get_mut(name) {
-            book.quarantine(reason, events);
+            Arc::make_mut(book).quarantine(reason, events);
         }
     }
 
     /// These are all events, by node, that are put aside behind the log for `reason`.
     pub fn set_quarantined(&self, reason: QuarantineReason, nodes: &[(String, u64)]) {
         let books = &mut self.inner.lock().books;
-        books.values_mut().for_each(|book| book.set_quarantined(reason, 0));
+        books.values_mut().for_each(|book| Arc::make_mut(book).set_quarantined(reason, 0));
         for (name, count) in nodes {
             if let Some(book) = books.get_mut(&**name) {
-                book.set_quarantined(reason, *count);
+                Arc::make_mut(book).set_quarantined(reason, *count);
             }
         }
     }
@@ -246,37 +254,52 @@ impl Nodes {
     }
 
     pub fn fleet(&self) -> Fleet {
-        let inner = &mut *self.inner.lock();
-        self.hear(inner);
-        let mut fleet = Fleet {
-            known: inner.nodes.len() as u64,
-            evicted: inner.evicted,
-            lost: inner.lost.clone(),
-            tracers: inner.tracers.totals(),
-            folded_reports: inner.tracers.folded,
-            kept_figures: inner.figures.kept(),
-            refused_figures: inner.figures.refused(),
-            left_out_figures: inner.figures.left_out(),
-            ..Fleet::default()
+        let (mut fleet, books) = {
+            let inner = &mut *self.inner.lock();
+            self.hear(inner);
+            (inner.fleet(), inner.books.values().cloned().collect::<Vec<_>>())
         };
-        for book in inner.books.values() {
+        fleet.forgotten = self.standings.as_ref().map_or(0, Standings::forgotten);
+        // Behind the lock: sessions and the log wait for it.
+        for book in books {
             let unaccounted = book.enter(&mut fleet.ledger).unsigned_abs();
             fleet.unbalanced += u64::from(unaccounted > 0);
             fleet.unaccounted = fleet.unaccounted.saturating_add(unaccounted);
-        }
-        for node in inner.nodes.values().filter(|node| node.connected) {
-            fleet.connected += 1;
-            fleet.backlog_events += node.backlog_events;
-            fleet.buffer_bytes += node.buffer_bytes;
-            for tracer in &node.tracers {
-                *fleet.tracer_nodes.entry((inner.tracers.name(&tracer.name), tracer.support)).or_default() += 1;
-            }
         }
         fleet
     }
 }
 
 impl Inner {
+    /// Without the ledger.
+    fn fleet(&self) -> Fleet {
+        let mut fleet = Fleet {
+            known: self.nodes.len() as u64,
+            evicted: self.evicted,
+            unlisted: self.unlisted,
+            lost: self.lost.clone(),
+            tracers: self.tracers.totals(),
+            folded_reports: self.tracers.folded,
+            kept_figures: self.figures.kept(),
+            refused_figures: self.figures.refused(),
+            left_out_figures: self.figures.left_out(),
+            ..Fleet::default()
+        };
+        let mut tracer_nodes: HashMap<(&str, i32), u64> = HashMap::new();
+        for node in self.nodes.values().filter(|node| node.connected) {
+            fleet.connected += 1;
+            fleet.backlog_events += node.backlog_events;
+            fleet.buffer_bytes += node.buffer_bytes;
+            for tracer in &node.tracers {
+                *tracer_nodes.entry((tracer.name.as_str(), tracer.support)).or_default() += 1;
+            }
+        }
+        for ((tracer, support), nodes) in tracer_nodes {
+            *fleet.tracer_nodes.entry((self.tracers.name(tracer), support)).or_default() += nodes;
+        }
+        fleet
+    }
+
     fn node(&mut self, name: &Arc<str>, cap: usize) -> &mut Node {
         if !self.nodes.contains_key(name) {
             self.make_room(cap - 1);
@@ -287,7 +310,7 @@ impl Inner {
 
     /// Of a node that is there.
     fn book(&mut self, name: &Arc<str>) -> &mut Book {
-        self.books.entry(Arc::clone(name)).or_default()
+        Arc::make_mut(self.books.entry(Arc::clone(name)).or_default())
     }
 
     /// The node said what its tracers do.

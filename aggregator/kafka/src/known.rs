@@ -158,8 +158,9 @@ impl Known {
         state.standings.make_room(&state.watermarks);
     }
 
-    pub(crate) fn standings(&self, look: impl FnOnce(&Table)) {
-        look(&self.0.lock().standings);
+    /// Short: whoever appends waits for it.
+    pub(crate) fn standings<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&self.0.lock().standings)
     }
 
     /// The value of a node's record.

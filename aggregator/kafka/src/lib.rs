@@ -14,6 +14,7 @@
 pub mod codec;
 mod config;
 mod dead_letters;
+mod ends;
 mod error;
 mod fresh;
 mod known;
@@ -35,5 +36,5 @@ pub use lag::Lag;
 pub use link::Link;
 pub use mirror::{Copied, Mirror, MirrorStats};
 pub use reader::Reader;
-pub use standings::Standings;
+pub use standings::{Standings, Word};
 pub use writer::{Gauge, Opened, Stats, Writer};

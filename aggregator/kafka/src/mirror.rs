@@ -4,6 +4,9 @@
 //! partition is stored with the records (`LogRecord.position`), hence durable together with them and with the state
 //! that tells what is new: after any end it goes on where its disk is. The disk refuses: it begins anew behind what is
 //! durable, after a while. Kafka is away, or the topic is not there yet: it waits.
+//!
+//! It asks now and then where the partitions end, and tells when it has come there ([`Mirror::whole`]): what was in Kafka
+//! by then and is not in the copy never will be, because Kafka's retention took it before.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,6 +33,7 @@ use rdkafka::{
 use crate::{
     Error, JoinStats, Link, Settings,
     codec::Joiner,
+    ends::Ends,
     topics::{ANSWER, Topics},
 };
 
@@ -41,6 +45,8 @@ const GROUP_BYTES: usize = 16 << 20;
 /// How often new partitions are looked for, and how often the first ones are.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOK_FIRST_EVERY: Duration = Duration::from_secs(1);
+/// The same after a look that failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// First and longest wait before the disk is tried again.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -59,6 +65,7 @@ struct State {
     lag: AtomicU64,
     joined: Mutex<JoinStats>,
     disk_error: Mutex<Option<String>>,
+    whole: Mutex<Option<Instant>>,
 }
 
 /// Since the start.
@@ -86,6 +93,8 @@ struct Copier {
     consumer: BaseConsumer<Context>,
     /// The offset behind what was read, of each partition that is read; `None` is wherever it begins.
     assigned: HashMap<i32, Option<u64>>,
+    /// Where it has to come to be whole.
+    ends: Option<Ends>,
     joiner: Joiner,
     log: Box<dyn Append>,
     watermarks: Watermarks,
@@ -119,6 +128,7 @@ impl Mirror {
             topic: Topics::of(settings).events,
             consumer,
             assigned: HashMap::new(),
+            ends: None,
             joiner: Joiner::default(),
             log,
             watermarks,
@@ -133,6 +143,11 @@ impl Mirror {
     /// Why nothing is copied, if nothing is.
     pub fn disk_error(&self) -> Option<String> {
         self.0.disk_error.lock().clone()
+    }
+
+    /// All that was in Kafka at this moment, and still is, is in the log here. The latest of which that is known.
+    pub fn whole(&self) -> Option<Instant> {
+        *self.0.whole.lock()
     }
 
     pub fn stats(&self) -> MirrorStats {
@@ -152,15 +167,23 @@ impl Copier {
     fn run(mut self, is_over: &dyn Fn() -> bool) {
         let mut look_at = Instant::now();
         while !is_over() {
-            if Instant::now() >= look_at {
-                if let Err(error) = self.assign() {
+            let now = Instant::now();
+            if now >= look_at {
+                let looked = self.assign().and_then(|()| self.find_ends(now));
+                look_at = Instant::now()
+                    + match &looked {
+                        Ok(()) => LOOK_EVERY,
+                        Err(_) if self.assigned.is_empty() => LOOK_FIRST_EVERY,
+                        Err(_) => LOOK_AGAIN,
+                    };
+                if let Err(error) = looked {
                     tracing::debug!(error = %Chain(&error), "looking for partitions");
                 }
-                look_at = Instant::now() + if self.assigned.is_empty() { LOOK_FIRST_EVERY } else { LOOK_EVERY };
             }
             self.gather(is_over);
-            if let Err(error) = self.commit() {
-                self.reopen(&error, is_over);
+            match self.commit() {
+                Ok(()) => self.arrive(),
+                Err(error) => self.reopen(&error, is_over),
             }
         }
         if let Err(error) = self.log.checkpoint(&self.watermarks) {
@@ -279,6 +302,22 @@ impl Copier {
         Ok(())
     }
 
+    /// Takes note of where the partitions end, `now` or later, unless it is on the way there already.
+    fn find_ends(&mut self, now: Instant) -> Result<(), Error> {
+        if self.ends.is_none() {
+            let ends = Ends::find(&self.consumer, &self.topic, &self.assigned, now);
+            self.ends = ends.map_err(|source| self.failed(source))?;
+        }
+        Ok(())
+    }
+
+    /// What was read is in the log.
+    fn arrive(&mut self) {
+        if let Some(ends) = self.ends.take_if(|ends| ends.are_reached(&self.assigned)) {
+            *self.mirror.0.whole.lock() = Some(ends.at);
+        }
+    }
+
     fn failed(&self, source: KafkaError) -> Error {
         Error::Read { topic: self.topic.clone(), source }
     }
@@ -291,10 +330,11 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        // -1001 stands for an offset that is not known yet.
-        let behind = |end: i64, next: i64| if next < 0 { end.max(0) } else { (end - next).max(0) };
-        let lag: i64 =
-            partitions.filter(|one| one.partition >= 0).map(|one| behind(one.hi_offset, one.app_offset)).sum();
+        // Less than zero stands for an offset that is not known yet; nothing is read below the lowest that there is.
+        let lag: i64 = partitions
+            .filter(|one| one.partition >= 0)
+            .map(|one| (one.hi_offset - one.app_offset.max(one.lo_offset).max(0)).max(0))
+            .sum();
         self.mirror.0.lag.store(lag.unsigned_abs(), Ordering::Relaxed);
         self.link.stats(statistics);
     }

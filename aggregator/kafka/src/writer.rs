@@ -127,9 +127,9 @@ impl Writer {
         Gauge { link: self.link.clone(), figures: Arc::clone(&self.figures), counts: Arc::clone(&self.counts) }
     }
 
-    /// What nodes said of themselves, here by this name, and on all other replicas.
-    pub fn standings(&self, replica: String) -> Standings {
-        Standings::new(self.known.clone(), replica)
+    /// What nodes said of themselves, here by this name and at this interval, and on all other replicas.
+    pub fn standings(&self, replica: String, heartbeat: Duration) -> Standings {
+        Standings::new(self.known.clone(), replica, heartbeat)
     }
 
     fn connect(&mut self) -> Result<(), Error> {

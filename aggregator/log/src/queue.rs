@@ -44,8 +44,8 @@ pub struct Tally {
     /// Zero for all queues together that were dropped.
     pub epoch: u64,
     pub events: u64,
-    /// Numbers that are settled: logged, or declared lost.
-    pub settled: u64,
+    /// Numbers that are logged, or declared lost.
+    pub settled: Settled,
     /// By reason, numbered or not.
     pub lost: Vec<LossCounter>,
     /// Observations that the log knows of and that never had a number.
@@ -118,8 +118,8 @@ impl QueueState {
             add(&mut lost, counter.reason, "", counter.count);
         }
         let (settled, counted) = match self.epoch {
-            RETIRED => (0, self.events.saturating_add(observations(&lost))),
-            _ => (self.settled.count(), observations(&self.counters)),
+            RETIRED => (Settled::default(), self.events.saturating_add(observations(&lost))),
+            _ => (self.settled.clone(), observations(&self.counters)),
         };
         Tally { epoch: self.epoch, events: self.events, settled, lost, counted, told: self.told }
     }
@@ -206,13 +206,18 @@ impl Tally {
     /// Observations that the node has told of and the log does not have yet, by `told`.
     pub fn held(&self, told: Option<Told>) -> u64 {
         let Some(told) = told else { return 0 };
-        let numbers = (told.next_seq.max(1) - 1).saturating_sub(self.settled);
+        let numbers = (told.next_seq.max(1) - 1).saturating_sub(self.settled.count());
         numbers.saturating_add(told.counted.saturating_sub(self.counted))
+    }
+
+    /// Numbers below `first` that the log does not have.
+    pub fn missing_below(&self, first: u64) -> u64 {
+        self.settled.missing(1, first.max(1) - 1).into_iter().map(|(first, last)| last - first + 1).sum()
     }
 
     /// Observations that neither the log nor the node has, by `told`; below zero if there is more than was observed.
     pub fn unaccounted(&self, told: Option<Told>) -> i64 {
-        let known = i128::from(self.settled) + i128::from(self.counted);
+        let known = i128::from(self.settled.count()) + i128::from(self.counted);
         let missing = known - i128::from(self.events) - i128::from(observations(&self.lost));
         i64::try_from(missing).unwrap_or(i64::MAX).saturating_add(told.map_or(0, |told| told.gap))
     }

@@ -120,7 +120,7 @@ impl Model {
             }
         }
         for tally in watermarks.tallies(NODE) {
-            let held = if tally.told.is_some() { 999 - tally.settled } else { 0 };
+            let held = if tally.told.is_some() { 999 - tally.settled.count() } else { 0 };
             assert_eq!((tally.unaccounted(tally.told), tally.held(tally.told)), (0, held), "{tally:?}");
         }
         let totals = watermarks.totals_of(NODE);

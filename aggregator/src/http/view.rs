@@ -186,7 +186,12 @@ impl From<Event> for EventView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NodeView {
     name: String,
+    /// To any replica.
     connected: bool,
+    /// With Kafka: where it is connected, or was, host and port. If that is not the replica that answers, `tracers` and
+    /// what only heartbeats tell is as of when it was there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    replica: String,
     agent_version: String,
     /// When anything last came from it.
     last_seen: String,
@@ -272,6 +277,7 @@ impl From<Node> for NodeView {
         Self {
             name: node.name,
             connected: node.connected,
+            replica: node.replica,
             agent_version: node.agent_version,
             last_seen: moment(node.last_seen_unix_nanos),
             tracers: node.tracers.into_iter().map(tracer).collect(),

@@ -11,10 +11,12 @@
 //! not name any more holds nothing: what was still in it is lost.
 //!
 //! Where replicas share a log, a node says it at one of them, and all hear it. Each has a copy of the log, which may be
-//! behind: what the node takes for delivered and the copy does not have yet is underway, and counts as buffered.
+//! behind: what the node takes for delivered and the copy does not have yet is underway, and counts as buffered. Once
+//! all is copied that the log had when the node said so, it will not come any more: the log lost it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, time::Instant};
 
+use galen_kafka::Word;
 use galen_log::{Tally, Told, add};
 use galen_proto::{
     Term,
@@ -23,27 +25,25 @@ use galen_proto::{
 
 /// Queues of a node that are looked at; an agent has no more.
 const MAX_QUEUES: usize = 64;
-/// A node of which a replica has said nothing for so long is not taken for connected there: three times the longest
-/// interval of heartbeats, which are passed on at least every half minute.
-const RECENT: Duration = Duration::from_secs(900);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Book {
     tallies: Vec<Tally>,
-    /// As the node said it last. `None`: not since the start.
-    queues: Option<Vec<Queue>>,
-    pub(super) told_unix_nanos: i64,
-    /// `None` where no replicas share the log.
-    pub(super) place: Option<Place>,
+    /// What the node said last; it names a replica where replicas share the log. `None`: nothing since the start.
+    pub(super) word: Option<Word>,
+    /// Of an earlier word, until all is copied that the log had then.
+    taken: Option<Taken>,
+    /// Of words of which all is copied: by epoch, the first number that was not delivered.
+    copied: Vec<(u64, u64)>,
     quarantined: BTreeMap<i32, u64>,
 }
 
-/// Where a node was heard last.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) replica: String,
-    pub(super) connected: bool,
-    pub(super) backlog_events: u64,
+/// What a node took for delivered.
+#[derive(Debug, Clone)]
+struct Taken {
+    heard: Instant,
+    /// By epoch, the first number that was not.
+    firsts: Vec<(u64, u64)>,
 }
 
 impl Book {
@@ -54,25 +54,30 @@ impl Book {
     /// The node said what its buffer holds.
     pub(super) fn told(&mut self, mut queues: Vec<Queue>, now_unix_nanos: i64) {
         queues.truncate(MAX_QUEUES);
-        self.queues = Some(queues);
-        self.told_unix_nanos = now_unix_nanos;
+        self.word = Some(Word::new(Standing { queues, told_unix_nanos: now_unix_nanos, ..Standing::default() }));
     }
 
-    /// The node said it at a replica.
-    pub(super) fn hear(&mut self, standing: &Standing) {
-        let place = self.place.as_ref();
-        let changed = place.is_none_or(|place| place.connected != standing.connected);
-        if !changed && standing.told_unix_nanos == self.told_unix_nanos {
-            return;
+    /// The node said it at a replica. All that the shared log had at `whole` is copied.
+    pub(super) fn hear(&mut self, word: Word, whole: Option<Instant>) {
+        let taken = self.taken.get_or_insert_with(|| Taken {
+            heard: word.heard,
+            firsts: looked_at(&word).iter().map(|queue| (queue.epoch, queue.first_unacked)).collect(),
+        });
+        if whole.is_some_and(|whole| whole >= taken.heard) {
+            let firsts = std::mem::take(&mut taken.firsts);
+            // A queue that it names no more was delivered before it was given up, or is lost: what is known stays.
+            self.copied.retain(|(epoch, _)| {
+                firsts.iter().all(|(named, _)| named != epoch) && self.tallies.iter().any(|tally| tally.epoch == *epoch)
+            });
+            self.copied.extend(firsts);
+            self.taken = None;
         }
-        self.told(standing.queues.clone(), standing.told_unix_nanos);
-        let Standing { replica, connected, backlog_events, .. } = standing;
-        self.place = Some(Place { replica: replica.clone(), connected: *connected, backlog_events: *backlog_events });
+        self.word = Some(word);
     }
 
-    pub(super) fn is_recent(&self, now_unix_nanos: i64) -> bool {
-        let age = now_unix_nanos.saturating_sub(self.told_unix_nanos);
-        u128::from(age.max(0).unsigned_abs()) < RECENT.as_nanos()
+    /// What the node said last, if that was at another replica than this one.
+    pub(super) fn elsewhere(&self, here: Option<&str>) -> Option<&Word> {
+        self.word.as_ref().filter(|word| here.is_some_and(|here| here != word.standing.replica))
     }
 
     /// This many events of the log, `more` than before, were put aside behind it.
@@ -88,7 +93,7 @@ impl Book {
     /// Adds it to a sum. Returns what of it is unaccounted for.
     pub(super) fn enter(&self, ledger: &mut Ledger) -> i64 {
         let (delivered, unaccounted) = (ledger.delivered, ledger.unaccounted);
-        let named = self.queues.iter().flatten();
+        let named = self.word.iter().flat_map(looked_at);
         let new = named.filter(|queue| self.tallies.iter().all(|tally| tally.epoch != queue.epoch));
         let new: Vec<Tally> = new.map(|queue| Tally { epoch: queue.epoch, ..Tally::default() }).collect();
         for tally in self.tallies.iter().chain(&new) {
@@ -104,7 +109,7 @@ impl Book {
     }
 
     fn enter_queue(&self, ledger: &mut Ledger, tally: &Tally) {
-        let queue = self.queues.as_ref().map(|queues| queues.iter().find(|queue| queue.epoch == tally.epoch));
+        let queue = self.word.as_ref().map(|word| looked_at(word).iter().find(|queue| queue.epoch == tally.epoch));
         let is_gone = queue == Some(None);
         let (mut told, mut waiting, mut forgotten) = (tally.told, 0, 0);
         if let Some(Some(queue)) = queue {
@@ -114,17 +119,23 @@ impl Book {
             };
             told = Some(told.map_or(now, |before| before.and(now)));
             waiting = queue.account.map_or(0, |account| account.waiting);
-            if self.place.is_none() {
-                forgotten = queue.first_unacked.saturating_sub(1).saturating_sub(tally.settled);
+            if self.word.as_ref().is_some_and(|word| word.standing.replica.is_empty()) {
+                forgotten = tally.missing_below(queue.first_unacked);
             }
         }
         let held = tally.held(told);
         // What the node takes for delivered it does not hold.
         let forgotten = forgotten.min(held);
         let held = held - forgotten;
+        let copied = self.copied.iter().find(|(epoch, _)| *epoch == tally.epoch);
+        let lost = copied.map_or(0, |(_, first)| tally.missing_below(*first)).min(held);
+        let held = held - lost;
         let unaccounted = tally.unaccounted(told).saturating_add_unsigned(forgotten);
-        let mut known = tally.events.saturating_add(held).saturating_add(waiting);
+        let mut known = tally.events.saturating_add(held).saturating_add(waiting).saturating_add(lost);
         ledger.delivered += tally.events;
+        if lost > 0 {
+            add(&mut ledger.dropped, LossReason::LogLost.into(), "", lost);
+        }
         for lost in &tally.lost {
             let list = match Term::of(lost.reason) {
                 Term::Dropped => &mut ledger.dropped,
@@ -153,6 +164,12 @@ impl Book {
     }
 }
 
+/// The queues that a word names.
+fn looked_at(word: &Word) -> &[Queue] {
+    let queues = &word.standing.queues;
+    &queues[..queues.len().min(MAX_QUEUES)]
+}
+
 fn quarantine(ledger: &mut Ledger, reason: i32, count: u64) {
     match ledger.quarantined.iter_mut().find(|known| known.reason == reason) {
         Some(known) => known.count = known.count.saturating_add(count),
@@ -162,6 +179,7 @@ fn quarantine(ledger: &mut Ledger, reason: i32, count: u64) {
 
 #[cfg(test)]
 mod tests {
+    use galen_log::Settled;
     use galen_proto::v1::{Account, LossCounter};
 
     use super::*;
@@ -182,7 +200,18 @@ mod tests {
             LossCounter { reason: LossReason::RingFull.into(), tracer: String::new(), count: 1000 },
         ];
         let told = Some(Told { next_seq: 96, counted: 5, gap: 0 });
-        Tally { epoch: EPOCH, events: 90, settled: 90, lost, counted: 5, told }
+        Tally { epoch: EPOCH, events: 90, settled: settled(1, 90), lost, counted: 5, told }
+    }
+
+    fn settled(first: u64, last: u64) -> Settled {
+        let mut settled = Settled::default();
+        settled.insert(first, last);
+        settled
+    }
+
+    /// Said at a replica.
+    fn word(queue: Queue) -> Word {
+        Word::new(Standing { replica: "a".into(), connected: true, queues: vec![queue], ..Standing::default() })
     }
 
     fn book(queues: &[Queue]) -> Book {
@@ -244,16 +273,53 @@ mod tests {
     #[test]
     fn what_a_node_delivered_to_a_log_of_which_the_copy_is_behind_is_underway() {
         let mut book = book(&[queue(5)]);
-        let queues = vec![Queue { first_unacked: 94, ..queue(5) }];
-        let said = Standing { replica: "a".into(), connected: true, told_unix_nanos: 2, queues, backlog_events: 7 };
-        book.hear(&said);
+        book.hear(word(Queue { first_unacked: 94, ..queue(5) }), None);
         let ledger = ledger(&book);
         assert_eq!((ledger.observed, ledger.buffered, ledger.unaccounted), (107, 12, 0));
-        assert!(balances(&ledger) && book.is_recent(3) && !book.is_recent(i64::MAX));
-        let place = book.place.as_ref().unwrap();
-        assert_eq!((&*place.replica, place.connected, place.backlog_events), ("a", true, 7));
-        book.hear(&Standing { connected: false, ..said });
-        assert!(!book.place.unwrap().connected);
+        assert!(balances(&ledger));
+        assert!(book.elsewhere(Some("b")).is_some() && book.elsewhere(Some("a")).is_none());
+        assert!(book.elsewhere(None).is_none());
+    }
+
+    #[test]
+    fn what_a_node_delivered_and_a_whole_copy_does_not_have_is_lost_to_it() {
+        let mut book = Book::default();
+        // The copy begins with the newest three of what was delivered.
+        book.logged(vec![Tally { epoch: EPOCH, events: 3, settled: settled(91, 93), ..Tally::default() }]);
+        let all = Queue { first_unacked: 94, ..queue(0) };
+        let (before, then) = (Instant::now(), word(all));
+        book.hear(then.clone(), Some(before));
+        assert_eq!(ledger(&book).buffered, 99, "it may come yet");
+        // More is delivered meanwhile: of that nothing is known.
+        let now = Queue { first_unacked: 101, ..all };
+        book.hear(word(now), Some(then.heard));
+        let known = ledger(&book);
+        assert_eq!((known.observed, known.delivered, known.buffered, known.unaccounted), (102, 3, 9, 0));
+        assert_eq!((known.dropped[0].reason(), known.dropped[0].count), (LossReason::LogLost, 90));
+        assert!(balances(&known));
+        // It comes, and what was lost stays so.
+        let told = Some(Told { next_seq: 101, counted: 0, gap: 0 });
+        book.logged(vec![Tally { epoch: EPOCH, events: 10, settled: settled(91, 100), told, ..Tally::default() }]);
+        let known = ledger(&book);
+        assert_eq!((known.observed, known.delivered, known.buffered, known.dropped[0].count), (102, 10, 2, 90));
+        assert!(balances(&known));
+        // The node has another disk.
+        let new = word(Queue { epoch: EPOCH + 1, first_unacked: 1, next_seq: 1, account: None });
+        book.hear(new.clone(), Some(new.heard));
+        book.hear(new.clone(), Some(new.heard));
+        let known = ledger(&book);
+        assert_eq!((known.observed, known.delivered, known.buffered, known.dropped[0].count), (100, 10, 0, 90));
+        assert!(balances(&known));
+    }
+
+    #[test]
+    fn what_was_gone_before_any_of_it_was_copied_is_lost_to_the_copy() {
+        let mut book = Book::default();
+        let idle = word(Queue { first_unacked: 101, ..queue(0) });
+        book.hear(idle.clone(), Some(idle.heard));
+        let known = ledger(&book);
+        assert_eq!((known.observed, known.buffered, known.dropped[0].count), (102, 2, 100));
+        assert!(balances(&known));
     }
 
     #[test]

@@ -1,44 +1,75 @@
-//! The ledger, made of the nodes' books.
+//! The ledger, made of the nodes' books, and where the nodes are.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use galen_kafka::Standings;
-use galen_proto::v1::{GetLedgerResponse, Ledger, NodeLedger, Queue, Standing};
+use galen_kafka::{Mirror, Standings, Word};
+use galen_proto::v1::{GetLedgerResponse, Ledger, Node, NodeLedger, Queue, Standing};
 
-use super::{Inner, Nodes};
+use super::{Book, Inner, Nodes};
 use crate::ingest::now_unix_nanos;
 
 impl Nodes {
     /// What became of what was observed: of all nodes, or of the one that is named.
     pub fn ledger(&self, name: Option<&str>) -> GetLedgerResponse {
-        let inner = &mut *self.inner.lock();
-        self.hear(inner);
-        let (here, now) = (self.standings.as_ref().map(Standings::replica), now_unix_nanos());
+        // Added up behind the lock: sessions and the log wait for it.
+        let known: Vec<_> = {
+            let inner = &mut *self.inner.lock();
+            self.hear(inner);
+            let named = inner.books.iter().filter(|(node, _)| name.is_none_or(|name| name == &***node));
+            named
+                .map(|(node, book)| {
+                    let here = inner.nodes.get(node).map_or((false, 0), |node| (node.connected, node.backlog_events));
+                    (Arc::clone(node), Arc::clone(book), here)
+                })
+                .collect()
+        };
+        let (here, now) = (self.replica(), (Instant::now(), now_unix_nanos()));
         let mut answer = GetLedgerResponse::default();
         let mut total = Ledger::default();
-        for (node, book) in inner.books.iter().filter(|(node, _)| name.is_none_or(|name| name == &***node)) {
+        for (node, book, (is_here, backlog_events)) in known {
             answer.unbalanced += u64::from(book.enter(&mut total) != 0);
             let mut ledger = Ledger::default();
             book.enter(&mut ledger);
-            let known = inner.nodes.get(node);
-            let is_here = known.is_some_and(|known| known.connected);
-            let place = book.place.as_ref();
-            let elsewhere = place.filter(|place| here.is_some_and(|here| here != place.replica));
+            let said = book.word.as_ref().map(|word| &word.standing);
             answer.nodes.push(NodeLedger {
-                node: (**node).to_owned(),
+                node: (*node).to_owned(),
                 ledger: Some(in_order(ledger)),
-                connected: elsewhere.map_or(is_here, |place| place.connected && book.is_recent(now)),
-                told_unix_nanos: book.told_unix_nanos,
-                backlog_events: match place {
-                    Some(place) => place.backlog_events,
-                    None => known.map_or(0, |known| known.backlog_events),
-                },
-                replica: place.map(|place| place.replica.clone()).unwrap_or_default(),
+                connected: book.elsewhere(here).map_or(is_here, |word| word.is_connected(now.0, now.1)),
+                told_unix_nanos: said.map_or(0, |said| said.told_unix_nanos),
+                backlog_events: said.filter(|_| here.is_some()).map_or(backlog_events, |said| said.backlog_events),
+                replica: said.map(|said| said.replica.clone()).unwrap_or_default(),
             });
         }
         answer.nodes.sort_unstable_by(|a, b| a.node.cmp(&b.node));
         answer.total = Some(in_order(total));
         answer
+    }
+
+    /// Every node, by name, wherever it is connected.
+    pub fn list(&self) -> Vec<Node> {
+        let mut nodes: Vec<(Node, Option<Arc<Book>>)> = {
+            let inner = &mut *self.inner.lock();
+            self.hear(inner);
+            inner.nodes.iter().map(|(name, node)| (node.clone(), inner.books.get(name).cloned())).collect()
+        };
+        nodes.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let (here, now) = (self.replica(), (Instant::now(), now_unix_nanos()));
+        let placed = nodes.into_iter().map(|(mut node, book)| {
+            let word = book.as_ref().and_then(|book| book.word.as_ref());
+            node.replica = word.map(|word| word.standing.replica.clone()).unwrap_or_default();
+            if let Some(word) = book.as_ref().and_then(|book| book.elsewhere(here)) {
+                node.connected = word.is_connected(now.0, now.1);
+                node.backlog_events = word.standing.backlog_events;
+                node.last_seen_unix_nanos = node.last_seen_unix_nanos.max(word.standing.told_unix_nanos);
+            }
+            node
+        });
+        placed.collect()
+    }
+
+    /// The name of this one among the replicas that share the log.
+    fn replica(&self) -> Option<&str> {
+        self.standings.as_ref().map(Standings::replica)
     }
 
     /// A node that is connected here said what its buffer holds.
@@ -61,18 +92,25 @@ impl Nodes {
 
     /// Enters what nodes said of themselves, here and at other replicas.
     pub(super) fn hear(&self, inner: &mut Inner) {
-        let Some(standings) = &self.standings else { return };
-        standings.each(|node, standing| {
-            if !inner.books.contains_key(node) {
-                if inner.nodes.len() >= self.cap {
-                    return;
+        if let Some(standings) = &self.standings {
+            inner.hear(standings.words(), self.copy.get().and_then(Mirror::whole), self.cap);
+        }
+    }
+}
+
+impl Inner {
+    fn hear(&mut self, words: Vec<(Arc<str>, Word)>, whole: Option<Instant>, cap: usize) {
+        self.unlisted = 0;
+        for (node, word) in words {
+            if !self.books.contains_key(&node) {
+                if self.nodes.len() >= cap {
+                    self.unlisted += 1;
+                    continue;
                 }
-                inner.node(&Arc::from(node), self.cap).last_seen_unix_nanos = standing.told_unix_nanos;
+                self.node(&node, cap).last_seen_unix_nanos = word.standing.told_unix_nanos;
             }
-            if let Some(book) = inner.books.get_mut(node) {
-                book.hear(standing);
-            }
-        });
+            self.book(&node).hear(word, whole);
+        }
     }
 }
 
@@ -83,4 +121,34 @@ fn in_order(mut ledger: Ledger) -> Ledger {
     }
     ledger.quarantined.sort_unstable_by_key(|one| one.reason);
     ledger
+}
+
+#[cfg(test)]
+mod tests {
+    use galen_log::Watermarks;
+    use galen_proto::v1::Hello;
+
+    use super::*;
+
+    #[test]
+    fn nodes_of_other_replicas_that_find_no_room_are_counted() {
+        let nodes = Nodes::new(2, 10, &Watermarks::default());
+        let inner = &mut *nodes.inner.lock();
+        let words = ["a", "b", "c", "d"].map(|node| (Arc::<str>::from(node), Word::new(Standing::default())));
+        for _ in 0..2 {
+            inner.hear(words.to_vec(), None, nodes.cap);
+            assert_eq!((inner.nodes.len(), inner.fleet().unlisted), (2, 2));
+        }
+    }
+
+    #[test]
+    fn nobody_waits_while_books_are_added_up() {
+        let nodes = Nodes::new(2, 10, &Watermarks::default());
+        let name: Arc<str> = "web-1".into();
+        nodes.connected(&name, Hello::default(), 1);
+        let book = nodes.inner.lock().books[&name].clone();
+        nodes.connected(&name, Hello { queues: vec![Queue::default()], ..Hello::default() }, 2);
+        let told = |book: &Book| book.word.as_ref().map(|word| word.standing.told_unix_nanos);
+        assert_eq!((told(&book), told(&nodes.inner.lock().books[&name])), (Some(1), Some(2)));
+    }
 }

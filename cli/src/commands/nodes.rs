@@ -22,14 +22,15 @@ pub(crate) async fn run(mut client: Client, listing: Listing) -> Result<(), Erro
     }
     let mut table = Table::new(&["NODE", "STATE", "LAST SEEN", "AGENT", "EVENTS", "BACKLOG", "BUFFER", "LOST"]);
     for node in nodes {
+        let at = if node.replica.is_empty() { String::new() } else { format!(" at {}", node.replica) };
         let (state, colour) = match (node.connected, node.settings_error.is_empty()) {
-            (true, true) => ("connected", Colour::Green),
-            (true, false) => ("connected, settings refused", Colour::Yellow),
-            (false, _) => ("away", Colour::Yellow),
+            (true, true) => (format!("connected{at}"), Colour::Green),
+            (true, false) => (format!("connected{at}, settings refused"), Colour::Yellow),
+            (false, _) => ("away".to_owned(), Colour::Yellow),
         };
         table.row([
             (node.name, None),
-            (state.into(), Some(colour)),
+            (state, Some(colour)),
             (format!("{} ago", moment::ago(node.last_seen_unix_nanos)), None),
             (node.agent_version, None),
             (node.events.to_string(), None),

@@ -83,6 +83,7 @@ pub(crate) fn node(node: &Node) -> Value {
     json!({
         "name": node.name,
         "connected": node.connected,
+        "replica": (!node.replica.is_empty()).then(|| node.replica.clone()),
         "agent_version": node.agent_version,
         "last_seen": rfc3339(node.last_seen_unix_nanos),
         "events": node.events,
