@@ -8,11 +8,12 @@ use std::{fs, time::Duration};
 use galen_opensearch::{Archive, Search};
 use galen_proto::v1::EventId;
 use galen_services::{opensearch, opensearch3};
+use galen_specimen::{EPOCH, NOW, SECOND, attachment, event, record};
 use galen_store::Query;
 use opensearch::http::Method;
 use serde_json::json;
 
-use support::{EPOCH, NOW, Running, SECOND, ask, attachment, documents, event, indexed, record, settings, shared};
+use support::{Running, ask, documents, indexed, settings, shared};
 
 #[tokio::test]
 async fn a_request_that_is_too_large_is_divided_and_a_document_that_is_too_large_goes_aside() {

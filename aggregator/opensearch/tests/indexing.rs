@@ -7,11 +7,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use galen_opensearch::{DeadLetters, Replayed};
 use galen_proto::v1::Event;
+use galen_specimen::{NOW, SECOND, attachment, event, raw_record, record};
 use opensearch::http::Method;
 use prost::Message;
 use serde_json::json;
 
-use support::{NOW, Running, SECOND, ask, attachment, documents, event, indexed, raw_record, record, settings, shared};
+use support::{Running, ask, documents, indexed, settings, shared};
 
 #[tokio::test]
 async fn an_event_is_a_document_in_the_index_of_its_day_and_tracer() {

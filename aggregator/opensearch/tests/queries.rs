@@ -7,13 +7,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use galen_opensearch::{Archive, Found, Search};
-use galen_proto::v1::{Event, EventId, LogRecord, Severity};
+use galen_proto::v1::{Event, EventId, LogRecord};
 use galen_services::Server;
+use galen_specimen::{EPOCH, NOW, SECOND, attachment, event, questions, raw_record, record};
 use galen_store::{Order, Query, Store};
 use opensearch::http::Method;
 use tempfile::TempDir;
 
-use support::{EPOCH, NOW, SECOND, ask, attachment, event, indexed, raw_record, record, settings, shared};
+use support::{ask, indexed, settings, shared};
 
 /// Both stores, with the same events.
 struct Both {
@@ -72,29 +73,11 @@ fn seqs(events: &[Event]) -> Vec<u64> {
     events.iter().map(|event| event.id.as_ref().unwrap().seq).collect()
 }
 
-fn queries() -> impl Iterator<Item = (&'static str, Vec<u64>)> {
-    let lines = include_str!("../../store/queries.txt").lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| {
-        let (seqs, query) = line.split_once('|').unwrap();
-        (query.trim(), seqs.split_whitespace().map(|seq| seq.parse().unwrap()).collect())
-    })
-}
-
 #[tokio::test]
 async fn every_query_finds_the_same_in_both_stores() {
     let server = shared();
-    let mut events = vec![
-        event("cpuidle", NOW, r#"{"user_percent":97.5,"pid":1200,"deep":{"list":[1,2,30]},"comm":"kworker/0:1"}"#),
-        event("cpuidle", NOW + SECOND, r#"{"user_percent":80,"ok":true,"comm":"Java VM"}"#),
-        event("memburst", NOW + 2 * SECOND, r#"{"user_percent":12,"dotted.key":"x","huge":18446744073709551615}"#),
-        event("oom", NOW + 3 * SECOND, ""),
-    ];
-    events[2].run_id = "0194-run".into();
-    events[3].container = None;
-    events[3].severity = Severity::Critical.into();
-    events[3].summary = "Out of memory: killed mysqld (pid 77)".into();
-    let both = Both::filled(&server, "queries", vec![record(1, &events)]).await;
-    for (query, expected) in queries() {
+    let both = Both::filled(&server, "queries", vec![record(1, &questions::events())]).await;
+    for (query, expected) in questions::queries() {
         let found = both.ask(query, &[], |_| {}).await;
         let found: BTreeSet<_> = seqs(&found.events).into_iter().collect();
         assert_eq!(found, expected.into_iter().collect(), "{query}");

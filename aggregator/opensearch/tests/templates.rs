@@ -3,10 +3,11 @@
 
 mod support;
 
+use galen_specimen::{NOW, event, record};
 use opensearch::http::Method;
 use serde_json::{Value, json};
 
-use support::{NOW, ask, event, indexed, record, settings, shared};
+use support::{ask, indexed, settings, shared};
 
 /// Of each tracer a number, a text and a truth, none of which its event below has.
 const FIELDS: [(&str, &str, &str, Option<&str>); 7] = [

@@ -15,6 +15,7 @@ use std::{
 
 use galen_opensearch::{Archive, Indexer, Search, Settings};
 use galen_runtime::Chain;
+use galen_specimen::{NOW, event, record};
 use galen_store::Query;
 use opensearch::http::Method;
 use tempfile::TempDir;
@@ -32,7 +33,7 @@ use tokio_rustls::{
     },
 };
 
-use support::{NOW, Running, ask, event, indexed, record, settings, shared};
+use support::{Running, ask, indexed, settings, shared};
 
 /// `galen:let-galen-in`.
 const BASIC: &str = "basic z2fszw46bgv0lwdhbgvulwlu";

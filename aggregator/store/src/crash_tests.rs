@@ -8,11 +8,12 @@ use std::{
 };
 
 use galen_proto::v1::Event;
+use galen_specimen::{NOW, event, record};
 use proptest::prelude::*;
 
 use crate::{
     Error, Store, Writer,
-    testing::{DAY, NOW, event, found, record, settings},
+    testing::{DAY, found, settings},
 };
 
 /// What the log holds: event `n` has offset `n` and sequence number `n + 1`, and belongs to one of three days.

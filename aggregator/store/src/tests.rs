@@ -3,42 +3,25 @@
 use std::{fs, time::Instant};
 
 use bytes::Bytes;
-use galen_proto::v1::{Event, EventId, Severity};
+use galen_proto::v1::{Event, EventId};
+use galen_specimen::{EPOCH, NOW, SECOND, attachment, event, questions, raw_record, record};
 use prost::Message;
 
 use crate::{
     Error, Key, Order, Query, Sample, Search, Store,
-    testing::{DAY, NOW, SECOND, attachment, event, filled, found, raw_record, record, settings},
+    testing::{DAY, filled, found, settings},
 };
 
 fn id(seq: u64) -> EventId {
-    EventId { node: "node-1".into(), epoch: 0xc0ffee, seq }
-}
-
-/// What another store has to find as well.
-fn queries() -> impl Iterator<Item = (&'static str, Vec<u64>)> {
-    let lines = include_str!("../queries.txt").lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| {
-        let (seqs, query) = line.split_once('|').unwrap();
-        (query.trim(), seqs.split_whitespace().map(|seq| seq.parse().unwrap()).collect())
-    })
+    EventId { node: "node-1".into(), epoch: EPOCH, seq }
 }
 
 #[test]
 fn queries_find_what_they_say() {
-    let mut events = vec![
-        event("cpuidle", NOW, r#"{"user_percent":97.5,"pid":1200,"deep":{"list":[1,2,30]},"comm":"kworker/0:1"}"#),
-        event("cpuidle", NOW + SECOND, r#"{"user_percent":80,"ok":true,"comm":"Java VM"}"#),
-        event("memburst", NOW + 2 * SECOND, r#"{"user_percent":12,"dotted.key":"x","huge":18446744073709551615}"#),
-        event("oom", NOW + 3 * SECOND, ""),
-    ];
-    events[2].run_id = "0194-run".into();
-    events[3].container = None;
-    events[3].severity = Severity::Critical.into();
-    events[3].summary = "Out of memory: killed mysqld (pid 77)".into();
+    let events = questions::events();
     let (_dir, store, _writer) = filled(&events);
     let sample = Sample::new(&[record(1, &events)]).unwrap();
-    for (query, seqs) in queries() {
+    for (query, seqs) in questions::queries() {
         assert_eq!(found(&store, query), seqs, "{query}");
         let matching = sample.matching(&Query::parse(query, NOW).unwrap()).unwrap();
         let matching: Vec<_> = matching.into_iter().map(|event| event.id.unwrap().seq).collect();
@@ -133,7 +116,7 @@ fn values_are_counted() {
 #[test]
 fn what_was_received_comes_back_byte_for_byte() {
     let mut large = event("cpuidle", NOW, "{}");
-    large.attachments = vec![attachment(300_000)];
+    large.attachments = vec![attachment("cpu.pb.gz", 300_000)];
     let mut newer = event("cpuidle", NOW, "{}").encode_to_vec();
     // A field that this version does not know.
     newer.extend([0xf8, 0x3f, 5]);
@@ -207,7 +190,7 @@ fn retention_by_size_keeps_the_newest_parts() {
     let mut writer = store.writer(1000).unwrap();
     for seq in 1..=60 {
         let mut event = event("a", NOW, "");
-        event.attachments = vec![attachment(10_000)];
+        event.attachments = vec![attachment("cpu.pb.gz", 10_000)];
         writer.add(seq - 1, &record(seq, &[event])).unwrap();
         writer.commit().unwrap();
         writer.retain(NOW).unwrap();
