@@ -6,59 +6,27 @@
 //!   those that fit are read.
 //! - All shards answer, or there is no answer: nothing is left out silently.
 
+mod answer;
 mod figures;
+mod question;
 
 use std::sync::Arc;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use galen_proto::v1::{Event, EventId};
-use galen_store::{
-    DEADLINE, MAX_BYTES, MAX_LIMIT, MAX_VALUES, Query, Tally, countable,
-    query::{Kind, Target},
-    unreadable,
-};
+use galen_store::{DEADLINE, MAX_BYTES, MAX_LIMIT, Tally, countable, unreadable};
 use opensearch::http::Method;
 use parking_lot::Mutex;
 use prost::Message;
-use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
-use crate::{
-    Client, Settings,
-    error::Error,
-    names::Names,
-    query::{below, compile},
-};
+use crate::{Client, Settings, client::Answer, error::Error, names::Names};
+use answer::{Document, Documents, Hit, Searched, tally};
+use question::{body, page};
 
 pub use figures::{Aside, Size};
-
-/// Values that each shard counts, so that the sum of the shards is true for those that are shown.
-const SHARD_VALUES: usize = 10_000;
-/// What events are ordered by, with its type.
-const ORDER: [(&str, &str); 5] =
-    [("time", "long"), ("received", "long"), ("node", "keyword"), ("epoch", "keyword"), ("seq", "unsigned_long")];
-
-/// What to look for.
-#[derive(Debug)]
-pub struct Search<'a> {
-    pub query: &'a Query,
-    /// Observed at or after, nanoseconds since 1970-01-01 UTC.
-    pub since: Option<i64>,
-    /// Observed before, nanoseconds since 1970-01-01 UTC.
-    pub until: Option<i64>,
-    /// Oldest first instead of newest first.
-    pub ascending: bool,
-    /// Most events of the answer; at most [`MAX_LIMIT`].
-    pub limit: usize,
-    /// Where the page begins: `next` of the one before.
-    pub page: Option<&'a str>,
-    /// Fields whose values to count.
-    pub count_by: &'a [String],
-}
+pub use question::Search;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -78,65 +46,6 @@ pub struct Archive {
     settings: Arc<Settings>,
     client: Arc<Mutex<Client>>,
     names: Names,
-}
-
-/// What is empty is left out by the server's filter.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    timed_out: bool,
-    hits: Hits,
-    aggregations: Map<String, Json>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Hits {
-    total: Total,
-    hits: Vec<Hit>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Total {
-    value: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Hit {
-    _index: String,
-    _id: String,
-    #[serde(default)]
-    sort: Vec<Json>,
-    #[serde(default)]
-    fields: Fields,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Fields {
-    bytes: Vec<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Documents {
-    docs: Vec<Document>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Document {
-    _id: String,
-    _source: Option<Source>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Source {
-    event: String,
-    received: i64,
-    defect: Option<String>,
-    content: String,
 }
 
 impl Archive {
@@ -206,7 +115,7 @@ impl Archive {
         method: Method,
         path: &str,
         body: Option<Bytes>,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Answer, Error> {
         let client = self.client.lock().clone();
         match client.ask(action, method, path, body.clone()).await {
             Err(Error::Tls { .. } | Error::Credentials { .. }) => {
@@ -218,7 +127,7 @@ impl Archive {
         }
     }
 
-    async fn ask(&self, body: &Json) -> Result<Answer, Error> {
+    async fn ask(&self, body: &Json) -> Result<Searched, Error> {
         const ACTION: &str = "search";
         let path = format!(
             "/{}/_search?ignore_unavailable=true&allow_no_indices=true&allow_partial_search_results=false\
@@ -227,8 +136,8 @@ impl Archive {
             self.names.all_events()
         );
         let answer = self.send(ACTION, Method::Post, &path, Some(Bytes::from(body.to_string()))).await?;
-        let answer: Answer = read(&answer, ACTION)?;
-        if answer.timed_out { Err(Error::Deadline(DEADLINE.as_secs())) } else { Ok(answer) }
+        let searched: Searched = answer.read(ACTION)?;
+        if searched.timed_out { Err(Error::Deadline(DEADLINE.as_secs())) } else { Ok(searched) }
     }
 
     /// Reads what was found.
@@ -258,86 +167,8 @@ impl Archive {
         let path = "/_mget?filter_path=docs._id,docs._source";
         let body = Bytes::from(json!({ "docs": docs }).to_string());
         let answer = self.send(ACTION, Method::Post, path, Some(body)).await?;
-        Ok(read::<Documents>(&answer, ACTION)?.docs)
+        Ok(answer.read::<Documents>(ACTION)?.docs)
     }
-}
-
-fn read<'de, T: Deserialize<'de>>(answer: &'de [u8], action: &'static str) -> Result<T, Error> {
-    serde_json::from_slice(answer).map_err(Error::answer(action))
-}
-
-fn body(search: &Search<'_>, size: usize, count_by: &[Target]) -> Result<Json, Error> {
-    let mut filter = vec![compile(search.query)];
-    let mut times = Map::new();
-    times.extend(search.since.map(|since| ("gte".to_owned(), since.into())));
-    times.extend(search.until.map(|until| ("lt".to_owned(), until.into())));
-    if !times.is_empty() {
-        filter.push(json!({ "range": { "time": times } }));
-    }
-    let direction = if search.ascending { "asc" } else { "desc" };
-    let sort = ORDER.map(|(field, kind)| json!({ field: { "order": direction, "unmapped_type": kind } }));
-    let mut body = json!({
-        "query": { "bool": { "filter": filter } },
-        "sort": sort,
-        "size": size,
-        "track_total_hits": true,
-        "timeout": format!("{}s", DEADLINE.as_secs()),
-        "_source": false,
-        "docvalue_fields": ["bytes"],
-    });
-    if let Some(page) = search.page {
-        body["search_after"] = place(page)?;
-    }
-    for (number, target) in count_by.iter().enumerate() {
-        body["aggs"][number.to_string()] = json!({ "terms": {
-            "field": counted(target),
-            "size": MAX_VALUES,
-            "shard_size": SHARD_VALUES,
-            "order": [{ "_count": "desc" }, { "_key": "asc" }],
-        } });
-    }
-    Ok(body)
-}
-
-/// The field whose values are counted.
-fn counted(target: &Target) -> String {
-    match (target.kind, &target.path) {
-        (Kind::Json | Kind::Keywords, Some(path)) => below(target, path),
-        _ => target.known.to_owned(),
-    }
-}
-
-fn tally(field: &str, aggregation: Option<&Json>) -> Tally {
-    let buckets = aggregation.and_then(|aggregation| aggregation["buckets"].as_array());
-    let value = |bucket: &Json| {
-        let key = match &bucket["key"] {
-            Json::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        (key, bucket["doc_count"].as_u64().unwrap_or_default())
-    };
-    let mut values: Vec<_> = buckets.into_iter().flatten().map(value).collect();
-    values.sort_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
-    Tally { field: field.to_owned(), values }
-}
-
-/// The text form of a place in the order.
-fn page(sort: &[Json]) -> String {
-    URL_SAFE_NO_PAD.encode(Json::from(sort).to_string())
-}
-
-fn place(page: &str) -> Result<Json, Error> {
-    let read = || {
-        let bytes = URL_SAFE_NO_PAD.decode(page).ok()?;
-        let place: Vec<Json> = serde_json::from_slice(&bytes).ok()?;
-        let fits = |(value, (_, kind)): (&Json, &(&str, &str))| match *kind {
-            "keyword" => value.is_string(),
-            "long" => value.is_i64(),
-            _ => value.is_u64(),
-        };
-        (place.len() == ORDER.len() && place.iter().zip(&ORDER).all(fits)).then_some(Json::from(place))
-    };
-    read().ok_or_else(|| galen_store::Error::Page(page.chars().take(64).collect()).into())
 }
 
 fn decode(text: &str, id: &str) -> Result<Bytes, Error> {

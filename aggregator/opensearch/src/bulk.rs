@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::{client::Answer, error::Error};
 
 /// What a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ struct Target<'a> {
 /// The answer to a request, as far as it is asked for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct Outcome {
     errors: bool,
     items: Vec<Created>,
 }
@@ -150,13 +150,13 @@ impl Request {
     }
 
     /// Reads the answer: what became of each item, in order.
-    pub(crate) fn read(&self, answer: &[u8]) -> Result<Vec<Status>, Error> {
-        let answer: Answer = serde_json::from_slice(answer).map_err(Error::answer("a bulk request"))?;
-        let (sent, got) = (self.items.len(), answer.items.len());
+    pub(crate) fn read(&self, answer: &Answer) -> Result<Vec<Status>, Error> {
+        let outcome: Outcome = answer.read("index events")?;
+        let (sent, got) = (self.items.len(), outcome.items.len());
         if sent != got {
-            return Err(Error::Items { sent, got });
+            return Err(Error::Items { node: answer.node.to_string(), sent, got, begins: answer.begins() });
         }
-        Ok(answer.items.into_iter().map(|item| item.create).collect())
+        Ok(outcome.items.into_iter().map(|item| item.create).collect())
     }
 }
 

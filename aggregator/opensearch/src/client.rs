@@ -25,12 +25,15 @@ use opensearch::{
     },
 };
 use parking_lot::Mutex;
+use serde::Deserialize;
 use url::Url;
 
 use crate::{Settings, bulk::Cause, error::Error};
 
 /// How long a node that did not answer is left out.
 const REST: Duration = Duration::from_secs(10);
+/// What is shown of an answer that is not OpenSearch's, in bytes.
+const SHOWN: usize = 200;
 
 /// A cluster; clones share the connections.
 #[derive(Debug, Clone)]
@@ -44,16 +47,17 @@ struct Cluster {
 
 #[derive(Debug)]
 struct Node {
-    name: String,
+    name: Arc<str>,
     /// The user that we are.
     who: String,
     transport: Transport,
     rests_until: Mutex<Option<Instant>>,
 }
 
-/// What a node said.
+/// What a node said, or a proxy before it.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    pub(crate) node: Arc<str>,
     pub(crate) status: u16,
     pub(crate) body: Bytes,
 }
@@ -85,9 +89,9 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<Bytes>,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Answer, Error> {
         let answer = self.send(method, path, body).await?;
-        if (200..300).contains(&answer.status) { Ok(answer.body) } else { Err(answer.refused(action)) }
+        if (200..300).contains(&answer.status) { Ok(answer) } else { Err(answer.refused(action)) }
     }
 
     fn node(&self) -> &Node {
@@ -99,23 +103,36 @@ impl Client {
 }
 
 impl Answer {
+    /// Reads it as OpenSearch's answer to an action.
+    pub(crate) fn read<'a, T: Deserialize<'a>>(&'a self, action: &'static str) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|source| Error::Answer {
+            node: self.node.to_string(),
+            action,
+            begins: self.begins(),
+            source,
+        })
+    }
+
+    /// Its first bytes, in one line.
+    pub(crate) fn begins(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(SHOWN)]);
+        text.replace(char::is_control, " ")
+    }
+
     pub(crate) fn refused(&self, action: &'static str) -> Error {
         Error::Refused { action, status: self.status, reason: self.cause().1 }
     }
 
     /// Type and message of the error that a request ended with.
     pub(crate) fn cause(&self) -> (String, String) {
-        #[derive(Debug, serde::Deserialize)]
+        #[derive(Debug, Deserialize)]
         struct Body {
             error: Cause,
         }
         match serde_json::from_slice::<Body>(&self.body) {
             Ok(Body { error }) => (error.kind.clone(), error.message()),
             // A proxy, or an old form: what it says is better than nothing.
-            Err(_) => {
-                let text = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]);
-                (String::new(), text.replace(['\r', '\n'], " "))
-            }
+            Err(_) => (String::new(), self.begins()),
         }
     }
 }
@@ -153,7 +170,7 @@ impl Node {
             None => Error::Connect(source),
         })?;
         let port = url.port_or_known_default().unwrap_or_default();
-        let name = format!("{}:{port}", url.host_str().unwrap_or_default());
+        let name = format!("{}:{port}", url.host_str().unwrap_or_default()).into();
         let who =
             settings.user.as_ref().map_or_else(|| "anybody without a name".to_owned(), |user| format!("`{user}`"));
         Ok(Self { name, who, transport, rests_until: Mutex::new(None) })
@@ -176,11 +193,12 @@ impl Node {
         }
         let answer = async {
             let response = self.transport.send(method, path, headers, None::<&()>, body, None).await?;
-            Ok(Answer { status: response.status_code().as_u16(), body: response.bytes().await? })
+            let status = response.status_code().as_u16();
+            Ok(Answer { node: Arc::clone(&self.name), status, body: response.bytes().await? })
         };
         let answer = answer.await;
         *self.rests_until.lock() = answer.is_err().then(|| Instant::now() + REST);
-        let node = || self.name.clone();
+        let node = || self.name.to_string();
         let answer = answer.map_err(|source: opensearch::Error| match tls(&source) {
             Some(source) => Error::Tls { node: node(), source },
             None => Error::Unreachable { node: node(), source },

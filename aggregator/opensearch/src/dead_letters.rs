@@ -159,7 +159,7 @@ impl DeadLetters {
         }
         let path = format!("/{index}/_search?ignore_unavailable=true&filter_path=hits.hits");
         let answer = client.ask(ACTION, Method::Post, &path, Some(Bytes::from(body.to_string()))).await?;
-        let answer: Answer = serde_json::from_slice(&answer).map_err(Error::answer(ACTION))?;
+        let answer: Answer = answer.read(ACTION)?;
         let hits = answer.hits.hits;
         let last = hits.last().map(|hit| hit.sort.clone());
         let letter = |Hit { _id, _source, .. }: Hit| DeadLetter {
@@ -185,7 +185,7 @@ async fn is_there(client: &Client, names: &Names, letter: &DeadLetter, raw: &Byt
     }
     let body = Bytes::from(json!({ "docs": docs }).to_string());
     let answer = client.ask(ACTION, Method::Post, "/_mget?filter_path=docs.found", Some(body)).await?;
-    let found: Found = serde_json::from_slice(&answer).map_err(Error::answer(ACTION))?;
+    let found: Found = answer.read(ACTION)?;
     Ok(found.docs.len() == docs.len() && found.docs.iter().all(|document| document.found))
 }
 

@@ -11,7 +11,7 @@ pub enum Class {
     Retryable,
     /// Somebody has to change something first: credentials, a block, a limit.
     Halted,
-    /// An answer that cannot be understood.
+    /// What OpenSearch has is not what was written.
     Internal,
 }
 
@@ -60,14 +60,19 @@ pub enum Error {
     /// The sink stands until it is repaired.
     #[error("OpenSearch takes no events until it is repaired: {status} {reason}")]
     Halted { status: u16, reason: String },
-    #[error("the answer of OpenSearch to {action} cannot be read")]
+    /// A proxy's page, as a rule.
+    #[error("{node}, asked to {action}, answered with what is not OpenSearch's: `{begins}`")]
     Answer {
+        node: String,
+        /// What was asked for: a verb.
         action: &'static str,
+        /// First bytes of the answer.
+        begins: String,
         #[source]
         source: serde_json::Error,
     },
-    #[error("OpenSearch answered for {got} of {sent} documents")]
-    Items { sent: usize, got: usize },
+    #[error("{node} answered for {got} of {sent} documents: `{begins}`")]
+    Items { node: String, sent: usize, got: usize, begins: String },
     #[error("what OpenSearch has of event `{id}` is not what was written")]
     Content {
         id: String,
@@ -86,7 +91,7 @@ pub enum Error {
 impl Error {
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Items { .. } | Self::Log(_) => Class::Retryable,
+            Self::Unreachable { .. } | Self::Answer { .. } | Self::Items { .. } | Self::Log(_) => Class::Retryable,
             Self::Refused { status, .. } => match status {
                 429 | 500.. => Class::Retryable,
                 403 | 404 => Class::Halted,
@@ -96,11 +101,7 @@ impl Error {
             Self::Tls { .. } | Self::Credentials { .. } | Self::Halted { .. } => Class::Halted,
             Self::Deadline(_) => Class::Retryable,
             Self::Question(_) => Class::Invalid,
-            Self::Answer { .. } | Self::Content { .. } => Class::Internal,
+            Self::Content { .. } => Class::Internal,
         }
-    }
-
-    pub(crate) fn answer(action: &'static str) -> impl FnOnce(serde_json::Error) -> Self {
-        move |source| Self::Answer { action, source }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) async fn sweep(
     const LIST: &str = "list indices";
     let patterns = format!("{},{}", names.all_events(), names.all_attachments());
     let listed = client.ask(LIST, Method::Get, &format!("/_cat/indices/{patterns}?format=json&h=index"), None).await?;
-    let listed: Vec<Listed> = serde_json::from_slice(&listed).map_err(Error::answer(LIST))?;
+    let listed: Vec<Listed> = listed.read(LIST)?;
     let days = retention.div_duration_f64(Duration::from_secs(86_400)).ceil() as i64;
     let mut undated = Vec::new();
     for Listed { index } in listed {

@@ -54,7 +54,7 @@ pub(crate) async fn install(client: &Client, names: &Names, settings: &Settings)
     let answer = client.send(Method::Get, &path, None).await?;
     let installed: Installed = match answer.status {
         404 => Installed::default(),
-        200 => serde_json::from_slice(&answer.body).map_err(Error::answer(ACTION))?,
+        200 => answer.read(ACTION)?,
         _ => return Err(answer.refused(ACTION)),
     };
     let installed: BTreeMap<_, _> =

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::{
     Client, Counters, Settings,
-    bulk::{Kind, Lines, Request},
+    bulk::{Kind, Lines, Request, Status},
     document::{self, Defect, Origin, Why},
     error::{Class, Error},
     judge::{Verdict, judge},
@@ -108,7 +108,12 @@ impl Task<'_> {
             }
         };
         if answer.status == 200 {
-            return self.items(request, &answer.body).await;
+            let read = request.read(&answer).map_err(|error| Chain(&error).to_string());
+            return match read {
+                Ok(statuses) => self.items(request, statuses).await,
+                // Whatever answered, nobody says that anything is done.
+                Err(reason) => self.put_off(request, reason).await,
+            };
         }
         let (kind, reason) = answer.cause();
         let status = answer.status;
@@ -127,11 +132,11 @@ impl Task<'_> {
     }
 
     /// Judges each item of an answer.
-    async fn items(&mut self, request: Request, answer: &[u8]) -> Result<(), Error> {
+    async fn items(&mut self, request: Request, statuses: Vec<Status>) -> Result<(), Error> {
         let counters = &self.writer.counters;
         let mut again = vec![false; request.items.len()];
         let mut reason = None;
-        for (number, status) in request.read(answer)?.into_iter().enumerate() {
+        for (number, status) in statuses.into_iter().enumerate() {
             let item = &request.items[number];
             let cause = status.error.unwrap_or_default();
             match judge(status.status, &cause.kind) {

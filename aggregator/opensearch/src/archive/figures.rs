@@ -7,7 +7,11 @@ use opensearch::http::Method;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Answer, Archive, SHARD_VALUES, read, tally};
+use super::{
+    Archive,
+    answer::{Searched, tally},
+    question::SHARD_VALUES,
+};
 use crate::{document::UNREADABLE, error::Error};
 
 /// How much there is.
@@ -69,7 +73,7 @@ impl Archive {
         let patterns = format!("{},{}", self.names.all_events(), self.names.all_attachments());
         let path = format!("/{patterns}/_stats/docs,store?filter_path=_all.primaries,indices.*.primaries.docs");
         let answer = self.send(ACTION, Method::Get, &path, None).await?;
-        let stats: Stats = serde_json::from_slice(&answer).map_err(Error::answer(ACTION))?;
+        let stats: Stats = answer.read(ACTION)?;
         let events = self.names.all_events();
         let events = events.trim_end_matches('*');
         let of_events = stats.indices.iter().filter(|(name, _)| name.starts_with(events));
@@ -99,7 +103,7 @@ impl Archive {
         let nodes = json!({ "terms": { "field": "node", "size": SHARD_VALUES } });
         let body = json!({ "query": query, "size": 0, "aggs": { "nodes": nodes } });
         let answer = self.send(ACTION, Method::Post, &path, Some(Bytes::from(body.to_string()))).await?;
-        let answer: Answer = read(&answer, ACTION)?;
-        Ok(tally("node", answer.aggregations.get("nodes")).values)
+        let searched: Searched = answer.read(ACTION)?;
+        Ok(tally("node", searched.aggregations.get("nodes")).values)
     }
 }
