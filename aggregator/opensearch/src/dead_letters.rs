@@ -11,7 +11,7 @@ use prost::Message;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use crate::{Client, Counters, Settings, error::Error, names::Names, writer::Writer};
+use crate::{Client, Counters, Settings, error::Error, names::Names, retention, writer::Writer};
 
 /// Letters that are read at a time; each may have the bytes of a large event.
 const PAGE: usize = 10;
@@ -112,6 +112,7 @@ impl DeadLetters {
     /// If OpenSearch does not answer, or is halted.
     pub async fn replay(&self) -> Result<Replayed, Error> {
         let mut replayed = Replayed::default();
+        retention::list(&self.writer).await?;
         let mut after = None;
         loop {
             let (letters, last) = self.page(after, &["message", "received", "bytes", "event"]).await?;
@@ -184,7 +185,8 @@ async fn is_there(client: &Client, names: &Names, letter: &DeadLetter, raw: &Byt
         docs.extend((0..event.attachments.len()).map(|number| id(&index, format!("{}/{number}", letter.id))));
     }
     let body = Bytes::from(json!({ "docs": docs }).to_string());
-    let answer = client.ask(ACTION, Method::Post, "/_mget?filter_path=docs.found", Some(body)).await?;
+    // Where an index is missing, nothing is said of `found`.
+    let answer = client.ask(ACTION, Method::Post, "/_mget?filter_path=docs._id,docs.found", Some(body)).await?;
     let found: Found = answer.read(ACTION)?;
     Ok(found.docs.len() == docs.len() && found.docs.iter().all(|document| document.found))
 }

@@ -25,7 +25,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     bulk::{Kind, Lines},
     flat::{Fields, Flat, field},
-    names::Names,
+    names::{Names, tracer_of},
+    tracers::Strangers,
     words::words,
 };
 
@@ -63,8 +64,14 @@ pub(crate) fn origins(delivery: &Delivery) -> Vec<Origin> {
     events.collect()
 }
 
-/// Appends the documents of an event, which is the `place`-th of its delivery.
-pub(crate) fn add(lines: &mut Lines, names: &Names, place: usize, origin: &Origin) -> Option<Defect> {
+/// Appends the documents of an event, which is the `place`-th of its delivery; none if it may have no index.
+pub(crate) fn add(
+    lines: &mut Lines,
+    names: &Names,
+    strangers: &Strangers,
+    place: usize,
+    origin: &Origin,
+) -> Result<Option<Defect>, Why> {
     let id = origin.id.to_string();
     let mut event = match Event::decode(origin.raw.clone()) {
         Ok(event) => event,
@@ -73,9 +80,13 @@ pub(crate) fn add(lines: &mut Lines, names: &Names, place: usize, origin: &Origi
             document.defect(format!("{UNREADABLE}{error}"));
             document.event = STANDARD.encode(&origin.raw);
             lines.create(&names.event(None), &id, &document, Kind::Event, place);
-            return Some(Defect::Unreadable);
+            return Ok(Some(Defect::Unreadable));
         }
     };
+    let tracer = tracer_of(Some(&event));
+    if !strangers.admit(&tracer) {
+        return Err(Why::stranger(&tracer));
+    }
     let index = names.event(Some(&event));
     let attachments = std::mem::take(&mut event.attachments);
     if !attachments.is_empty() {
@@ -108,7 +119,7 @@ pub(crate) fn add(lines: &mut Lines, names: &Names, place: usize, origin: &Origi
         Defect::Data
     });
     lines.create(&index, &id, &document, Kind::Event, place);
-    defect
+    Ok(defect)
 }
 
 /// Appends the document that stands for an event that is not indexed. `raw` is left out of one that is too large.
@@ -120,7 +131,7 @@ pub(crate) fn add_dead(lines: &mut Lines, names: &Names, place: usize, origin: &
         node: &origin.id.node,
         received: origin.received,
         status: why.status,
-        reason: why.class(),
+        reason: why.reason,
         message: &why.message,
         bytes: origin.raw.len(),
         event: raw.then(|| STANDARD.encode(&origin.raw)),
@@ -132,14 +143,22 @@ pub(crate) fn add_dead(lines: &mut Lines, names: &Names, place: usize, origin: &
 /// Why an event is not indexed.
 #[derive(Debug, Clone)]
 pub(crate) struct Why {
-    pub(crate) status: u16,
+    /// For counting.
+    pub(crate) reason: &'static str,
+    /// What OpenSearch said, if it was asked.
+    pub(crate) status: Option<u16>,
     pub(crate) message: String,
 }
 
 impl Why {
-    /// For counting.
-    pub(crate) fn class(&self) -> &'static str {
-        if self.status == 413 { "too_large" } else { "mapping" }
+    pub(crate) fn refused(status: u16, message: String) -> Self {
+        let reason = if status == 413 { "too_large" } else { "mapping" };
+        Self { reason, status: Some(status), message }
+    }
+
+    fn stranger(tracer: &str) -> Self {
+        let message = format!("too many tracers that are not known have indices: `{tracer}` is one more");
+        Self { reason: "tracers", status: None, message }
     }
 }
 
@@ -365,7 +384,7 @@ struct DeadLetter<'a> {
     id: &'a str,
     node: &'a str,
     received: i64,
-    status: u16,
+    status: Option<u16>,
     reason: &'a str,
     message: &'a str,
     bytes: usize,

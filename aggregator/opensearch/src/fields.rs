@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     Truth,
 }
 
-/// Tracers that have indices of their own, each with what its events hold.
+/// Tracers that this version knows, each with what its events hold.
 pub(crate) const TRACERS: [(&str, &[Fields]); 7] = [
     ("cpuidle", &[CPU_TRIGGER, PROFILE]),
     ("cpusys", &[SYSTEM_TRIGGER, PROFILE, SYSTEM_TIME]),

@@ -21,7 +21,6 @@ use tracing::{info, warn};
 use crate::{
     Counters, Settings,
     error::{Class, Error},
-    names::Names,
     retention, template,
     writer::Writer,
 };
@@ -37,7 +36,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Indexer {
     settings: Settings,
-    names: Names,
     writer: Writer,
 }
 
@@ -46,7 +44,7 @@ impl Indexer {
     /// If a file that the settings name cannot be used.
     pub fn new(settings: Settings, counters: Arc<Counters>) -> Result<Self, Error> {
         let writer = Writer::new(&settings, counters)?;
-        Ok(Self { names: writer.names.clone(), settings, writer })
+        Ok(Self { settings, writer })
     }
 
     /// Writes what the consumer gives, until `shutdown`.
@@ -119,9 +117,8 @@ impl Indexer {
     }
 
     async fn maintain(&self) -> Result<(), Error> {
-        let Writer { client, counters, .. } = &self.writer;
-        template::install(client, &self.names, &self.settings).await?;
-        retention::sweep(client, &self.names, self.settings.retention, OffsetDateTime::now_utc(), counters).await
+        template::install(&self.writer.client, &self.writer.names, &self.settings).await?;
+        retention::sweep(&self.writer, self.settings.retention, OffsetDateTime::now_utc()).await
     }
 
     async fn deliver(&self, delivery: Delivery) -> Result<Place, Error> {

@@ -26,6 +26,7 @@ mod retention;
 mod settings;
 mod stats;
 mod template;
+mod tracers;
 mod words;
 mod writer;
 

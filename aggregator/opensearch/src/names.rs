@@ -1,21 +1,21 @@
 //! Names of indices. That of an event is a function of the event's bytes alone, never of its receipt, of settings that
-//! may change or of the present: written again, it meets itself.
+//! may change, of what this version knows or of the present: written again, it meets itself.
 //!
 //! A day is the event's own, UTC. A clock that is not within [`FIRST`] and [`LAST`] has no day: its events go to
-//! `…-undated`. Tracers are those that this version knows; any other name goes to `other`, so that no agent can open
-//! indices at will.
+//! `…-undated`. A tracer has its name in lower case, with `_` for what is neither an ASCII letter nor a digit, and none
+//! is `other`. That no agent can open indices at will is seen to in `tracers`.
 
 use galen_proto::v1::Event;
 use time::{Date, Duration, Month, OffsetDateTime, macros::date};
 
-use crate::fields::TRACERS;
-
-const OTHER: &str = "other";
+/// The tracer of events that name none.
+pub(crate) const OTHER: &str = "other";
 const UNDATED: &str = "undated";
 /// Days that a clock may show.
 const FIRST: Date = date!(2020 - 01 - 01);
 const LAST: Date = date!(2099 - 12 - 31);
 const MAX_PREFIX: usize = 64;
+const MAX_TRACER: usize = 64;
 
 /// Whether a text can begin the names of indices: lower-case letters, digits, `-` and `_`, a letter or digit first, at
 /// most 64 of them.
@@ -33,7 +33,9 @@ pub(crate) struct Names {
 
 /// Which index of ours a name is that of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Index {
+pub(crate) struct Index<'a> {
+    /// None of attachments.
+    pub(crate) tracer: Option<&'a str>,
     /// None for `undated`.
     pub(crate) day: Option<Date>,
 }
@@ -45,8 +47,7 @@ impl Names {
 
     /// The index of an event; of one that cannot be decoded if there is none.
     pub(crate) fn event(&self, event: Option<&Event>) -> String {
-        let tracer = event.and_then(|event| known(&event.tracer)).unwrap_or(OTHER);
-        format!("{}-events-{tracer}-{}", self.prefix, day_of(event))
+        format!("{}-events-{}-{}", self.prefix, tracer_of(event), day_of(event))
     }
 
     /// The index of an event's attachments.
@@ -78,30 +79,36 @@ impl Names {
         format!("{}-{of}", self.prefix)
     }
 
-    /// Whether a name is one that was made here, and of which day.
-    pub(crate) fn parse(&self, name: &str) -> Option<Index> {
+    /// Whether a name is one that was made here, and of what.
+    pub(crate) fn parse<'a>(&self, name: &'a str) -> Option<Index<'a>> {
         let rest = name.strip_prefix(&self.prefix)?.strip_prefix('-')?;
-        let day = match rest.strip_prefix("events-") {
+        let (tracer, day) = match rest.strip_prefix("events-") {
             Some(rest) => {
                 let (tracer, day) = rest.split_once('-')?;
-                (tracer == OTHER || known(tracer).is_some()).then_some(day)?
+                (part(tracer) == tracer).then_some((Some(tracer), day))?
             }
-            None => rest.strip_prefix("attachments-")?,
+            None => (None, rest.strip_prefix("attachments-")?),
         };
         if day == UNDATED {
-            return Some(Index { day: None });
+            return Some(Index { tracer, day: None });
         }
         let mut parts = day.splitn(3, '.');
         let year = parts.next()?.parse().ok()?;
         let month = Month::try_from(parts.next()?.parse::<u8>().ok()?).ok()?;
         let date = Date::from_calendar_date(year, month, parts.next()?.parse().ok()?).ok()?;
-        (show(date) == day).then_some(Index { day: Some(date) })
+        (show(date) == day).then_some(Index { tracer, day: Some(date) })
     }
 }
 
-/// The name of a tracer, if it is one that this version knows.
-fn known(tracer: &str) -> Option<&'static str> {
-    TRACERS.iter().map(|(name, _)| *name).find(|name| *name == tracer)
+/// The tracer of an event, as it is named in an index.
+pub(crate) fn tracer_of(event: Option<&Event>) -> String {
+    part(event.map_or("", |event| event.tracer.as_str()))
+}
+
+fn part(tracer: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let part: String = tracer.chars().take(MAX_TRACER).map(legal).collect();
+    if part.is_empty() { OTHER.into() } else { part }
 }
 
 fn day_of(event: Option<&Event>) -> String {
@@ -131,17 +138,23 @@ mod tests {
         let noon = 1_763_985_600_000_000_000;
         for (event, index) in [
             (event("cpuidle", noon), "galen-events-cpuidle-2025.11.24"),
-            (event("Made/Up", noon), "galen-events-other-2025.11.24"),
+            (event("Made-Up/2", noon), "galen-events-made_up_2-2025.11.24"),
+            (event("größe", noon), "galen-events-gr__e-2025.11.24"),
+            (event("", noon), "galen-events-other-2025.11.24"),
             (event("oom", 0), "galen-events-oom-undated"),
             (event("oom", i64::MIN), "galen-events-oom-undated"),
             (event("oom", i64::MAX), "galen-events-oom-undated"),
         ] {
             assert_eq!(names.event(Some(&event)), index);
-            assert!(names.parse(index).is_some(), "{index}");
+            let tracer = tracer_of(Some(&event));
+            assert_eq!(names.parse(index).and_then(|index| index.tracer), Some(&*tracer), "{index}");
         }
         assert_eq!(names.event(None), "galen-events-other-undated");
         assert_eq!(names.attachments(&event("oom", noon)), "galen-attachments-2025.11.24");
-        assert_eq!(names.parse("galen-attachments-2025.11.24"), Some(Index { day: Some(date!(2025 - 11 - 24)) }));
+        let attachments = Index { tracer: None, day: Some(date!(2025 - 11 - 24)) };
+        assert_eq!(names.parse("galen-attachments-2025.11.24"), Some(attachments));
+        let long = names.event(Some(&event(&"x".repeat(1000), noon)));
+        assert!(long.len() < 255 && names.parse(&long).is_some(), "{long}");
     }
 
     #[test]
@@ -153,21 +166,13 @@ mod tests {
             "galen-events-cpuidle-2025.11",
             "galen-events-cpuidle-2025.1.24",
             "galen-events-cpuidle-2025.11.24-copy",
-            "galen-events-mine-2025.11.24",
+            "galen-events-Mine-2025.11.24",
+            "galen-events--2025.11.24",
+            "galen-events-my.own-2025.11.24",
             "galen2-events-cpuidle-2025.11.24",
             "galen-attachments-x",
         ] {
             assert_eq!(names.parse(name), None, "{name}");
-        }
-    }
-
-    #[test]
-    fn every_tracer_of_the_agent_has_an_index() {
-        let tracers = concat!(env!("CARGO_MANIFEST_DIR"), "/../../agent/src/tracers");
-        for entry in std::fs::read_dir(tracers).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            assert!(!entry.path().is_dir() || known(&name).is_some(), "`{name}` is missing in TRACERS");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Only indices whose names were made here are touched.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use opensearch::http::Method;
@@ -11,28 +11,29 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tracing::{debug, info};
 
-use crate::{Client, Counters, error::Error, names::Names};
+use crate::{Counters, error::Error, writer::Writer};
 
 #[derive(Debug, Deserialize)]
 struct Listed {
     index: String,
 }
 
+/// Lists indices, and takes note of the tracers that have some.
+pub(crate) async fn list(writer: &Writer) -> Result<Vec<String>, Error> {
+    const ACTION: &str = "list indices";
+    let Writer { client, names, strangers, .. } = writer;
+    let path = format!("/_cat/indices/{},{}?format=json&h=index", names.all_events(), names.all_attachments());
+    let listed: Vec<Listed> = client.ask(ACTION, Method::Get, &path, None).await?.read(ACTION)?;
+    strangers.see(listed.iter().filter_map(|listed| names.parse(&listed.index)?.tracer));
+    Ok(listed.into_iter().map(|listed| listed.index).collect())
+}
+
 /// Deletes what is older than `retention` at `now`.
-pub(crate) async fn sweep(
-    client: &Client,
-    names: &Names,
-    retention: Duration,
-    now: OffsetDateTime,
-    counters: &Arc<Counters>,
-) -> Result<(), Error> {
-    const LIST: &str = "list indices";
-    let patterns = format!("{},{}", names.all_events(), names.all_attachments());
-    let listed = client.ask(LIST, Method::Get, &format!("/_cat/indices/{patterns}?format=json&h=index"), None).await?;
-    let listed: Vec<Listed> = listed.read(LIST)?;
+pub(crate) async fn sweep(writer: &Writer, retention: Duration, now: OffsetDateTime) -> Result<(), Error> {
+    let Writer { client, names, counters, .. } = writer;
     let days = retention.div_duration_f64(Duration::from_secs(86_400)).ceil() as i64;
     let mut undated = Vec::new();
-    for Listed { index } in listed {
+    for index in list(writer).await? {
         let Some(ours) = names.parse(&index) else { continue };
         let Some(day) = ours.day else {
             undated.push(index);

@@ -18,6 +18,7 @@ use crate::{
     judge::{Verdict, judge},
     names::Names,
     pace::Pace,
+    tracers::Strangers,
 };
 
 /// Only what is judged is asked for, and no shard is waited for longer than this.
@@ -33,9 +34,17 @@ const GROWTH: usize = 4;
 pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) names: Names,
+    pub(crate) strangers: Arc<Strangers>,
     pub(crate) pace: Arc<Pace>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) bulk_bytes: usize,
+}
+
+/// The documents of a delivery.
+struct Made {
+    events: Vec<(Origin, Option<Defect>)>,
+    aside: BTreeMap<usize, &'static str>,
+    request: Request,
 }
 
 /// A delivery on its way.
@@ -54,6 +63,7 @@ impl Writer {
         Ok(Self {
             client: Client::new(settings)?,
             names: Names::new(&*settings.prefix),
+            strangers: Arc::default(),
             pace: Arc::new(Pace::new(settings.concurrency, settings.bulk_events)),
             counters,
             bulk_bytes: settings.bulk_bytes,
@@ -61,13 +71,13 @@ impl Writer {
     }
 
     pub(crate) async fn write(&self, delivery: Delivery) -> Result<(), Error> {
-        let names = self.names.clone();
-        let made = spawn_blocking(move || make(&delivery, &names)).await;
-        let (events, request) = made.map_err(galen_log::Error::Interrupted)?;
+        let (names, strangers) = (self.names.clone(), Arc::clone(&self.strangers));
+        let made = spawn_blocking(move || make(&delivery, &names, &strangers)).await;
+        let Made { events, aside, request } = made.map_err(galen_log::Error::Interrupted)?;
         let mut waiting = request.divided(self.bulk_bytes);
         waiting.reverse();
         let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut task = Task { writer: self, events, waiting, backoff, aside: BTreeMap::new() };
+        let mut task = Task { writer: self, events, waiting, backoff, aside };
         while let Some(request) = task.waiting.pop() {
             task.send(request).await?;
         }
@@ -76,15 +86,21 @@ impl Writer {
 }
 
 /// Makes the documents of a delivery.
-fn make(delivery: &Delivery, names: &Names) -> (Vec<(Origin, Option<Defect>)>, Request) {
+fn make(delivery: &Delivery, names: &Names, strangers: &Strangers) -> Made {
     let origins = document::origins(delivery);
     let bytes: usize = origins.iter().map(|origin| origin.raw.len()).sum();
     let mut lines = Lines::with_capacity(bytes * GROWTH);
-    let events = origins.into_iter().enumerate().map(|(place, origin)| {
-        let defect = document::add(&mut lines, names, place, &origin);
-        (origin, defect)
-    });
-    (events.collect(), lines.request())
+    let (mut events, mut aside) = (Vec::with_capacity(origins.len()), BTreeMap::new());
+    for (place, origin) in origins.into_iter().enumerate() {
+        let added = document::add(&mut lines, names, strangers, place, &origin);
+        let defect = added.unwrap_or_else(|why| {
+            document::add_dead(&mut lines, names, place, &origin, &why, true);
+            aside.insert(place, why.reason);
+            None
+        });
+        events.push((origin, defect));
+    }
+    Made { events, aside, request: lines.request() }
 }
 
 impl Task<'_> {
@@ -127,7 +143,7 @@ impl Task<'_> {
                 self.waiting.extend(request.halves().into_iter().rev());
                 Ok(())
             }
-            Verdict::Divide | Verdict::Poison => self.aside(&request, 0, Why { status, message: reason }),
+            Verdict::Divide | Verdict::Poison => self.aside(&request, 0, Why::refused(status, reason)),
         }
     }
 
@@ -148,7 +164,7 @@ impl Task<'_> {
                 }
                 Verdict::Halt => return Err(self.halt(status.status, cause.message())),
                 Verdict::Divide | Verdict::Poison => {
-                    self.aside(&request, number, Why { status: status.status, message: cause.message() })?;
+                    self.aside(&request, number, Why::refused(status.status, cause.message()))?;
                 }
             }
         }
@@ -190,11 +206,13 @@ impl Task<'_> {
             (Kind::Event | Kind::Attachment, _) if self.aside.contains_key(&item.place) => return Ok(()),
             (Kind::Event | Kind::Attachment, _) => true,
             // Too large a second time: a remark is left of it, and its bytes are in the log alone.
-            (Kind::DeadLetter, 413) => false,
+            (Kind::DeadLetter, Some(413)) => false,
             // Somebody changed the index of the dead letters: there is no place to put anything aside.
-            (Kind::DeadLetter | Kind::Remark, status) => return Err(self.halt(status, why.message)),
+            (Kind::DeadLetter | Kind::Remark, status) => {
+                return Err(self.halt(status.unwrap_or_default(), why.message));
+            }
         };
-        self.aside.insert(item.place, why.class());
+        self.aside.insert(item.place, why.reason);
         let mut lines = Lines::default();
         document::add_dead(&mut lines, &self.writer.names, item.place, origin, &why, with_bytes);
         self.waiting.push(lines.request());

@@ -33,7 +33,7 @@ async fn an_event_is_a_document_in_the_index_of_its_day_and_tracer() {
         places,
         [
             ("plain-events-cpuidle-2025.11.24", "node-1/0000000000c0ffee/1"),
-            ("plain-events-other-2025.11.23", "node-1/0000000000c0ffee/2"),
+            ("plain-events-mine-2025.11.23", "node-1/0000000000c0ffee/2"),
             ("plain-events-oom-undated", "node-1/0000000000c0ffee/3"),
             ("plain-events-other-undated", "node-1/0000000000c0ffee/4"),
         ]
@@ -120,6 +120,36 @@ async fn one_poisoned_event_among_a_thousand_goes_aside_once() {
     assert_eq!(dead_letters.replay().await.unwrap(), Replayed { written: 1, left: 0 });
     assert_eq!(documents(&server, "poison-events-*").await[0].1, "node-1/0000000000c0ffee/501");
     assert_eq!(documents(&server, "poison-dead-letters").await.len(), 0);
+}
+
+#[tokio::test]
+async fn tracers_that_are_made_up_open_few_indices_and_the_rest_of_them_goes_aside() {
+    let server = shared();
+    let settings = settings(&server, "strangers");
+    let of = |tracer: String| event(&tracer, NOW, "");
+    let mut events: Vec<_> = (1..=20).map(|n| of(format!("made-up-{n}"))).collect();
+    events.push(of("oom".into()));
+    let stats = indexed(settings.clone(), vec![record(1, &events)]).await;
+    assert_eq!((stats.events, stats.poisoned), (17, [(("node-1".to_owned(), "tracers"), 4)].into()));
+
+    // Whoever comes later lets the same in, whatever comes first.
+    let again = (1..=21).rev().map(|seq| record(seq, &events[seq as usize - 1..seq as usize])).collect();
+    let stats = indexed(settings.clone(), again).await;
+    assert_eq!((stats.events, stats.duplicates, stats.poisoned.len()), (0, 21, 0));
+    let found = documents(&server, "strangers-events-*").await;
+    let indices: Vec<_> = found.iter().map(|(index, ..)| index.as_str()).collect();
+    assert_eq!(found.len(), 17);
+    assert!(indices.contains(&"strangers-events-made_up_16-2025.11.24"), "{indices:?}");
+    let aside = documents(&server, "strangers-dead-letters").await;
+    assert_eq!(aside.len(), 4);
+    assert!(aside[0].2["message"].as_str().unwrap().contains("`made_up_17`"), "{:?}", aside[0]);
+    assert_eq!(STANDARD.decode(aside[0].2["event"].as_str().unwrap()).unwrap(), events[16].encode_to_vec());
+
+    let dead_letters = DeadLetters::new(&settings).unwrap();
+    assert_eq!(dead_letters.replay().await.unwrap(), Replayed { written: 0, left: 4 });
+    ask(&server, Method::Delete, "/strangers-events-made_up_1-2025.11.24", None).await;
+    assert_eq!(dead_letters.replay().await.unwrap(), Replayed { written: 1, left: 3 });
+    assert_eq!(documents(&server, "strangers-events-*").await.len(), 17);
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn a_tracers_fields_have_their_types_also_where_an_older_template_was() {
         }
         assert_eq!(type_of("data_words", number), Value::Null, "{number} of {tracer} is no text");
     }
-    let (_, answer) = ask(&server, Method::Get, "/types-events-other-2025.11.24/_mapping", None).await;
-    let mappings = &answer["types-events-other-2025.11.24"]["mappings"];
+    let (_, answer) = ask(&server, Method::Get, "/types-events-mine-2025.11.24/_mapping", None).await;
+    let mappings = &answer["types-events-mine-2025.11.24"]["mappings"];
     assert_eq!(mappings["properties"]["data_number"]["properties"], json!({ "n": { "type": "double" } }));
 }
