@@ -1,7 +1,8 @@
 //! `oom`: kills by the kernel's OOM killer, from a BPF program on its tracepoint: the victim, who triggered it, the
 //! memory cgroup and its counters.
 //!
-//! A kill is told as one event; there is nothing left to capture. Kills that found the ring full are counted.
+//! A kill is told as one event; there is nothing left to capture. Kills that found the ring full are counted, and so are
+//! workloads whose memory is not sampled, because there are too many.
 
 mod growth;
 mod index;
@@ -66,6 +67,7 @@ impl Tracer for Oom {
             let now = context.clock.now();
             if let Some((index, growth)) = &mut memory {
                 growth.follow(index.follow(now.boot));
+                context.count_loss(LossReason::MapFull, growth.take_left_out());
                 if readable.is_none() {
                     growth.sample();
                 }
