@@ -31,9 +31,10 @@
 //!
 //! Records of other types are passed over: new ones may come.
 //!
-//! An event that cannot be decoded, or is too large for parts, goes to `<prefix>.dead-letters` as it came, with the headers
-//! of an event as far as they are known, and `galen_reason` in words; what is larger than a record goes there piece by
-//! piece, with `galen_part`. Its number is told as a loss among the events, so that their readers do not wait for it.
+//! An event that cannot be decoded, or is too large for parts or for a record of the log that a replica copies it to,
+//! goes to `<prefix>.dead-letters` as it came, with the headers of an event as far as they are known, and
+//! `galen_reason` in words; what is larger than a record goes there piece by piece, with `galen_part`. Its number is told
+//! as a loss among the events, so that their readers do not wait for it.
 
 mod cut;
 mod decode;

@@ -23,6 +23,8 @@ pub(crate) const HEADER: usize = 28;
 pub(crate) const MAGIC: [u8; 4] = *b"GLR1";
 /// Largest payload. More than a session lets through, and far less than a damaged length could claim.
 pub(crate) const MAX_PAYLOAD: usize = 64 << 20;
+/// Most bytes of events in a record: the rest of the frame is for what stands beside them.
+pub const MAX_EVENTS_BYTES: usize = MAX_PAYLOAD - (1 << 20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {

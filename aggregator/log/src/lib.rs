@@ -35,6 +35,7 @@ pub use consumer::{Consumer, Delivery, Place};
 pub use cursor::Cursor;
 pub use embedded::EmbeddedLog;
 pub use error::{Class, Error};
+pub use frame::MAX_EVENTS_BYTES;
 pub use queue::{Tally, Told, add};
 pub use settled::Settled;
 pub use watermarks::{Admitted, Limits, MAX_GAPS, Refused, Totals, Watermarks};

@@ -3,6 +3,9 @@
 //! Bounded: of events whose parts have not all come, [`MAX_OPEN`] events and [`MAX_OPEN_BYTES`] are kept; one too many,
 //! or one that [`MAX_DISTANCE`] records have overtaken, is given up and counted: whoever wrote it did not come to its
 //! end, and its agent sent it again.
+//!
+//! What is larger than a record of the log may be is put aside: counted, and its number told as a loss. Our own writer
+//! puts it among the dead letters.
 
 use std::{
     collections::HashMap,
@@ -12,8 +15,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use galen_log::Place;
-use galen_proto::v1::{LogRecord, Position};
+use galen_log::{MAX_EVENTS_BYTES, Place};
+use galen_proto::{
+    MAX_NODE_NAME,
+    v1::{LogRecord, Loss, LossReason, Position, Range as Numbers},
+};
 use prost::Message as _;
 use rdkafka::{
     Timestamp,
@@ -31,7 +37,7 @@ const MAX_EVENTS: usize = 1024;
 /// What was passed over, and why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Records that are not ours, or not as described.
+    /// Records that are not ours, or not as described, and events that are too large for the log.
     pub unreadable: u64,
     /// Events whose parts never came, and parts whose event never came.
     pub incomplete: u64,
@@ -148,7 +154,8 @@ impl Joiner {
         };
         let position = Some(self.behind(partition, offset));
         if fields.kind == LOSSES {
-            let record = LogRecord::decode(message.payload()?).ok()?;
+            let payload = message.payload().filter(|payload| payload.len() <= MAX_EVENTS_BYTES)?;
+            let record = LogRecord::decode(payload).ok()?;
             (record.events.is_empty() && !record.node.is_empty()).then_some(())?;
             self.records.push(LogRecord { received_unix_nanos, position, ..record });
         } else if let Some(part) = fields.part {
@@ -156,13 +163,15 @@ impl Joiner {
             self.part((partition, offset), event, part, message.payload().unwrap_or_default());
         } else if fields.kind.starts_with("io.galen.event.") {
             let id = Id::parse(fields.id)?;
-            let event = Bytes::copy_from_slice(fields.event.or(message.payload()).unwrap_or_default());
+            let event = fields.event.or(message.payload()).unwrap_or_default();
             match fields.parts {
                 None => {
+                    let event = fits(event.len()).then(|| Bytes::copy_from_slice(event));
                     self.event(&id, event, received_unix_nanos, position);
                     self.tell(fields.told);
                 }
                 Some(parts) => {
+                    let event = Bytes::copy_from_slice(event);
                     let cut = fields.cut.filter(|cut| *cut <= event.len())?;
                     let (parts, told) = (vec![None; parts], fields.told);
                     let open = Open { offset, rest: event, cut, parts, received_unix_nanos, told };
@@ -177,7 +186,9 @@ impl Joiner {
         Some(())
     }
 
-    fn event(&mut self, id: &Id<'_>, event: Bytes, received_unix_nanos: i64, position: Option<Position>) {
+    /// `None`: it is too large.
+    fn event(&mut self, id: &Id<'_>, event: Option<Bytes>, received_unix_nanos: i64, position: Option<Position>) {
+        let Some(event) = event else { return self.put_aside(id, received_unix_nanos, position) };
         self.events += 1;
         self.bytes += event.len();
         if let Some(last) = self.records.last_mut()
@@ -185,6 +196,8 @@ impl Joiner {
             && last.first_seq + last.events.len() as u64 == id.seq
             && last.position.map(|position| position.partition) == position.map(|position| position.partition)
             && (1..MAX_EVENTS).contains(&last.events.len())
+            // Of all records, hence of the last one.
+            && fits(self.bytes)
         {
             last.events.push(event);
             last.position = position;
@@ -195,6 +208,20 @@ impl Joiner {
             epoch: id.epoch,
             first_seq: id.seq,
             events: vec![event],
+            received_unix_nanos,
+            position,
+            ..LogRecord::default()
+        });
+    }
+
+    fn put_aside(&mut self, id: &Id<'_>, received_unix_nanos: i64, position: Option<Position>) {
+        tracing::warn!(node = id.node, seq = id.seq, "an event in Kafka is too large for the log: put aside");
+        self.stats.unreadable += 1;
+        let range = Some(Numbers { first: id.seq, last: id.seq });
+        self.records.push(LogRecord {
+            node: id.node.to_owned(),
+            epoch: id.epoch,
+            lost: vec![Loss { range, reason: LossReason::Quarantined as i32 }],
             received_unix_nanos,
             position,
             ..LogRecord::default()
@@ -226,7 +253,8 @@ impl Joiner {
             self.open_bytes -= open.bytes();
             let position = self.behind(partition, offset);
             if let Some(id) = Id::parse(event) {
-                self.event(&id, open.join(), open.received_unix_nanos, Some(position));
+                let event = fits(open.bytes()).then(|| open.join());
+                self.event(&id, event, open.received_unix_nanos, Some(position));
                 self.tell(open.told);
             }
         }
@@ -258,6 +286,11 @@ impl Joiner {
             self.open_bytes -= self.open.remove(&key).map_or(0, |open| open.bytes());
         }
     }
+}
+
+/// Whether a record of the log takes events of so many bytes.
+fn fits(bytes: usize) -> bool {
+    bytes <= MAX_EVENTS_BYTES
 }
 
 impl Open {
@@ -316,7 +349,7 @@ impl<'a> Id<'a> {
         let (node, epoch) = rest.rsplit_once('/')?;
         let seq = seq.parse().ok().filter(|seq| *seq > 0)?;
         let is_epoch = epoch.len() == 16 && epoch.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_epoch && !node.is_empty()).then_some(())?;
+        (is_epoch && (1..=MAX_NODE_NAME).contains(&node.len())).then_some(())?;
         Some(Self { node, epoch: u64::from_str_radix(epoch, 16).ok()?, seq })
     }
 }

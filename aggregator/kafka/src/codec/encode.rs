@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, ops::Range};
 
 use bytes::Bytes;
+use galen_log::MAX_EVENTS_BYTES;
 use galen_proto::{
     cloudevent,
     v1::{Event, EventId, LogRecord, Loss, LossReason, Range as Numbers},
@@ -110,6 +111,9 @@ impl Encoder {
         let _ = write!(self.id, "{}/{:016x}/{seq}", queue.node, queue.epoch);
         if let Err(error) = self.head.read(event) {
             return Ok(Err(error.to_string()));
+        }
+        if event.len() > MAX_EVENTS_BYTES {
+            return Ok(Err(format!("{} bytes are too many for a record of the log", event.len())));
         }
         let json = match self.json(queue, seq, event) {
             Ok(json) => json,

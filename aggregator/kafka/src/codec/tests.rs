@@ -1,6 +1,7 @@
 //! What was encoded is decoded again, byte for byte.
 
 use bytes::Bytes;
+use galen_log::{Append, EmbeddedLog, MAX_EVENTS_BYTES, embedded};
 use galen_proto::v1::{
     Account, Attachment, Container, Event, EventKind, LogRecord, Loss, LossCounter, LossReason, Position, Range, Times,
 };
@@ -199,6 +200,52 @@ fn what_cannot_be_read_or_sent_goes_among_the_dead_letters_with_its_reason() {
     assert_eq!(read.iter().map(|record| record.events.len()).collect::<Vec<_>>(), [1, 1, 0]);
     let settled: Vec<u64> = read[2].lost.iter().map(|loss| loss.range.unwrap().first).collect();
     assert_eq!(settled, [2, 3], "whoever reads does not wait for them");
+}
+
+#[test]
+fn an_event_that_is_too_large_for_the_log_goes_among_the_dead_letters() {
+    let mut encoder = Encoder::new(topics(), Payload::Protobuf, |_| Vec::new(), 1 << 20);
+    for (bytes, is_taken) in [(MAX_EVENTS_BYTES - 1024, true), (MAX_EVENTS_BYTES, false)] {
+        assert_eq!(encoder.takes(&record(1, vec![event("oom", &[bytes])])), is_taken);
+    }
+}
+
+/// Of others, who may write what they like.
+#[test]
+fn whatever_is_in_the_topic_the_log_takes_what_is_read_of_it() {
+    const PART: usize = 1 << 20;
+    let message = |offset: usize, headers: &[(&str, &str)], bytes: usize| {
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, &(key, value)| {
+            headers.insert(rdkafka::message::Header { key, value: Some(value) })
+        });
+        let headers = headers.insert(rdkafka::message::Header { key: "ce_type", value: Some("io.galen.event.x.y") });
+        let (payload, topic) = (vec![1; bytes], "t.events".into());
+        OwnedMessage::new(Some(payload), None, topic, Timestamp::NotAvailable, 0, offset as i64, Some(headers))
+    };
+    let id = |seq: u64| format!("web-1/0000000000000007/{seq}");
+    for (bytes, events, lost) in [(MAX_EVENTS_BYTES, 3, 0), (MAX_EVENTS_BYTES + 1, 2, 1)] {
+        let parts = bytes.div_ceil(PART);
+        let mut joiner = Joiner::default();
+        joiner.add(&message(0, &[("ce_id", &id(1))], 4 * PART));
+        joiner.add(&message(1, &[("ce_id", &id(2)), ("galen_parts", &parts.to_string()), ("galen_cut", "0")], 0));
+        for part in 1..=parts {
+            let (id, number) = (format!("{}#{part}", id(2)), format!("{part}/{parts}"));
+            let bytes = PART.min(bytes - (part - 1) * PART);
+            joiner.add(&message(1 + part, &[("ce_id", &id), ("galen_part", &number)], bytes));
+        }
+        joiner.add(&message(2 + parts, &[("ce_id", &id(3))], 1));
+        let (records, place) = joiner.take();
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, mut writer, _) = EmbeddedLog::open(embedded::Settings::new(dir.path())).unwrap();
+        assert_eq!(writer.append(&records).unwrap().next, events);
+        assert_eq!(place.0, [(0, parts as u64 + 3)]);
+        assert_eq!(joiner.stats(), JoinStats { unreadable: lost, incomplete: 0 });
+        let told = records.iter().flat_map(|record| &record.lost);
+        assert!(
+            told.map(|loss| (loss.reason, loss.range.unwrap().first))
+                .eq((0..lost).map(|_| (LossReason::Quarantined as i32, 2)))
+        );
+    }
 }
 
 #[test]
