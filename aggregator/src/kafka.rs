@@ -99,6 +99,11 @@ pub(crate) fn families(is_there: bool, writer: &Stats, mirror: &MirrorStats) -> 
             "kafka_mirror_unreadable_records_total",
             "Records in Kafka that are not as they should be.",
             mirror.joined.unreadable,
+        Family::counter(
+            "kafka_mirror_lost_places_total",
+            "Places of the copy in partitions that ended before them, so that they were copied from their begin.",
+            mirror.lost_places,
+        ),
         ),
         Family::counter(
             "kafka_mirror_incomplete_events_total",

@@ -3,7 +3,9 @@
 //! Every replica has a whole copy, so it reads all partitions by itself and belongs to no group. Where it is in each
 //! partition is stored with the records (`LogRecord.position`), hence durable together with them and with the state
 //! that tells what is new: after any end it goes on where its disk is. The disk refuses: it begins anew behind what is
-//! durable, after a while. Kafka is away, or the topic is not there yet: it waits.
+//! durable, after a while. Kafka is away, or the topic is not there yet: it waits. A partition ends before the place that
+//! the disk has, because its topic was made anew or its brokers lost records: the client begins it anew, which is counted,
+//! and the place on disk follows; what is known already is passed over as everywhere.
 //!
 //! It asks now and then where the partitions end, and tells when it has come there ([`Mirror::whole`]): what was in Kafka
 //! by then and is not in the copy never will be, because Kafka's retention took it before.
@@ -62,6 +64,7 @@ struct State {
     copied: AtomicU64,
     duplicates: AtomicU64,
     missed: AtomicU64,
+    lost_places: AtomicU64,
     lag: AtomicU64,
     joined: Mutex<JoinStats>,
     disk_error: Mutex<Option<String>>,
@@ -76,6 +79,8 @@ pub struct MirrorStats {
     pub duplicates: u64,
     /// Records that were gone from Kafka before they were read.
     pub missed: u64,
+    /// Places in partitions that ended before them.
+    pub lost_places: u64,
     /// Records in Kafka that were not read yet, a moment ago.
     pub lag: u64,
     pub joined: JoinStats,
@@ -157,8 +162,30 @@ impl Mirror {
             copied: get(&state.copied),
             duplicates: get(&state.duplicates),
             missed: get(&state.missed),
+            lost_places: get(&state.lost_places),
             lag: get(&state.lag),
             joined: *state.joined.lock(),
+        }
+    }
+
+    /// A partition was read up to `next`, and goes on at `offset`.
+    fn goes_on(&self, partition: i32, next: u64, offset: u64) {
+        if offset > next {
+            self.0.missed.fetch_add(offset - next, Ordering::Relaxed);
+            tracing::error!(
+                partition,
+                first = next,
+                next = offset,
+                "records were gone from Kafka before they were copied"
+            );
+        } else if offset < next {
+            self.0.lost_places.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                partition,
+                copied = next,
+                next = offset,
+                "a partition of Kafka ended before its copy: its topic was made anew, or its brokers lost records"
+            );
         }
     }
 }
@@ -197,17 +224,9 @@ impl Copier {
         while self.joiner.events() < GROUP_EVENTS && self.joiner.bytes() < GROUP_BYTES && !is_over() {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    let offset = message.offset().max(0).unsigned_abs();
-                    if let Some(next) = self.assigned.insert(message.partition(), Some(offset + 1)).flatten()
-                        && offset > next
-                    {
-                        self.mirror.0.missed.fetch_add(offset - next, Ordering::Relaxed);
-                        tracing::error!(
-                            partition = message.partition(),
-                            first = next,
-                            next = offset,
-                            "records were gone from Kafka before they were copied"
-                        );
+                    let (partition, offset) = (message.partition(), message.offset().max(0).unsigned_abs());
+                    if let Some(next) = self.assigned.insert(partition, Some(offset + 1)).flatten() {
+                        self.mirror.goes_on(partition, next, offset);
                     }
                     self.joiner.add(&message);
                     wait = Duration::ZERO;

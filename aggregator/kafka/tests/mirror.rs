@@ -14,12 +14,7 @@ use std::{
 
 use galen_log::Log;
 use galen_services::kafka;
-use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
-};
-use support::{Copy, PATIENCE, Replica, expected, settings};
+use support::{Copy, PATIENCE, Replica, delete_records, delete_topic, expected, settings};
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,15 +67,41 @@ async fn what_retention_took_before_it_was_copied_is_counted() {
     copy.events(10).await;
     copy.close().await;
     replica.append("web-1", 11, 30).unwrap();
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
-    let mut gone = TopicPartitionList::new();
-    gone.add_partition_offset("missed.events", 0, Offset::Offset(25)).unwrap();
-    admin.delete_records(&gone, &AdminOptions::new()).await.unwrap();
+    delete_records(&kafka, "missed.events", 25).await;
     let copy = Copy::open(&settings, dir.path());
     let kept: Vec<u64> = copy.events(15).await.into_iter().map(|(seq, _)| seq).collect();
     assert_eq!(kept, (1..=10).chain(26..=30).collect::<Vec<_>>());
     assert_eq!(copy.mirror.stats().missed, 15);
+    copy.close().await;
+    replica.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_is_copied_from_its_begin_and_from_then_on_without_a_gap() {
+    let kafka = kafka();
+    let settings = settings(&kafka, "anew", |config| config.partitions = 1);
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = Replica::open(&settings);
+    replica.hello("web-1", 1);
+    replica.append("web-1", 1, 30).unwrap();
+    let copy = Copy::open(&settings, dir.path());
+    assert_eq!(copy.events(30).await, expected(30));
+    copy.close().await;
+    replica.close();
+
+    delete_topic(&kafka, "anew.events").await;
+    let mut replica = Replica::open(&settings);
+    replica.hello("web-1", 31);
+    replica.append("web-1", 31, 40).unwrap();
+    let copy = Copy::open(&settings, dir.path());
+    assert_eq!(copy.events(40).await, expected(40));
+    assert_eq!((copy.mirror.stats().lost_places, copy.mirror.stats().missed), (1, 0));
+    copy.close().await;
+    // More than the topic had before: the place of then is nothing to go on from.
+    replica.append("web-1", 41, 80).unwrap();
+    let copy = Copy::open(&settings, dir.path());
+    assert_eq!(copy.events(80).await, expected(80));
+    assert_eq!(copy.mirror.stats().lost_places, 0);
     copy.close().await;
     replica.close();
 }

@@ -241,9 +241,9 @@ impl Watermarks {
         watermarks
     }
 
+    /// The newest word counts, also where it is a lower one: a partition may begin anew.
     pub(crate) fn advance(&mut self, position: Position) {
-        let next = self.positions.entry(position.partition).or_default();
-        *next = position.next.max(*next);
+        self.positions.insert(position.partition, position.next);
     }
 
     fn queue(&self, node: &str, epoch: u64) -> Option<&QueueState> {

@@ -140,6 +140,17 @@ fn what_an_agent_was_acknowledged_by_another_replica_is_no_loss() {
 }
 
 #[test]
+fn a_log_that_begins_anew_is_followed_to_where_it_is() {
+    let mut copy = Watermarks::default();
+    let at =
+        |first, next| LogRecord { position: Some(Position { partition: 0, next }), ..record(7, first, 1, None, 0) };
+    let records: Vec<_> = [at(1, 100), at(2, 1)].into_iter().flat_map(|record| copy.fresh(record)).collect();
+    for copy in [copy, applied(&records)] {
+        assert_eq!(copy.positions().get(&0), Some(&1));
+    }
+}
+
+#[test]
 fn what_was_put_aside_may_still_come_once() {
     let mut copy = Watermarks::default();
     let aside = Loss { range: Some(Range { first: 2, last: 3 }), reason: LossReason::Quarantined as i32 };

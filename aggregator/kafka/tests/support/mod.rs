@@ -17,6 +17,12 @@ use galen_runtime::{Chain, Drained, Span, Supervisor};
 use galen_services::Server;
 use parking_lot::Mutex;
 use prost::Message;
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+};
 use tokio::time::{Instant, timeout_at};
 
 /// For anything that must happen: far more than it takes.
@@ -151,6 +157,39 @@ impl Copy {
 /// Events `1 ..= last` by number.
 pub(crate) fn expected(last: u64) -> Vec<(u64, Bytes)> {
     (1..=last).map(|seq| (seq, event(seq))).collect()
+}
+
+fn client(kafka: &Server) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", kafka.brokers());
+    client
+}
+
+fn admin(kafka: &Server) -> AdminClient<DefaultClientContext> {
+    client(kafka).create().unwrap()
+}
+
+/// As retention does: takes the records below `next` of a topic's one partition.
+pub(crate) async fn delete_records(kafka: &Server, topic: &str, next: i64) {
+    let mut gone = TopicPartitionList::new();
+    gone.add_partition_offset(topic, 0, Offset::Offset(next)).unwrap();
+    admin(kafka).delete_records(&gone, &AdminOptions::new()).await.unwrap();
+}
+
+/// Returns when the brokers no longer know of it.
+pub(crate) async fn delete_topic(kafka: &Server, topic: &str) {
+    for deleted in admin(kafka).delete_topics(&[topic], &AdminOptions::new()).await.unwrap() {
+        deleted.unwrap();
+    }
+    let (client, deadline): (BaseConsumer, _) = (client(kafka).create().unwrap(), Instant::now() + PATIENCE);
+    let is_there = || {
+        let metadata = client.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        metadata.topics().iter().any(|topic| !topic.partitions().is_empty())
+    };
+    while is_there() {
+        assert!(Instant::now() < deadline, "{topic} is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 pub(crate) fn render(event: Event) -> Vec<u8> {
