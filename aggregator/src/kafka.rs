@@ -76,8 +76,13 @@ pub(crate) fn families(is_there: bool, writer: &Stats, mirror: &MirrorStats) -> 
         ),
         Family::counter(
             "kafka_client_errors_total",
-            "Errors that Kafka's client reported, of connections most of all.",
+            "Errors that Kafka's clients reported, of connections most of all.",
             writer.client_errors,
+        ),
+        Family::counter(
+            "kafka_refused_commits_total",
+            "Commits that Kafka refused when partitions went: what was done behind their places is done again.",
+            writer.refused_commits,
         ),
         Family::counter(
             "kafka_mirrored_events_total",
@@ -94,16 +99,16 @@ pub(crate) fn families(is_there: bool, writer: &Stats, mirror: &MirrorStats) -> 
             "Records that were gone from Kafka before they were copied: its retention is too short.",
             mirror.missed,
         ),
-        Family::gauge("kafka_mirror_lag_records", "Records in Kafka that were not copied yet.", mirror.lag),
-        Family::counter(
-            "kafka_mirror_unreadable_records_total",
-            "Records in Kafka that are not as they should be.",
-            mirror.joined.unreadable,
         Family::counter(
             "kafka_mirror_lost_places_total",
             "Places of the copy in partitions that ended before them, so that they were copied from their begin.",
             mirror.lost_places,
         ),
+        Family::gauge("kafka_mirror_lag_records", "Records in Kafka that were not copied yet.", mirror.lag),
+        Family::counter(
+            "kafka_mirror_unreadable_records_total",
+            "Records in Kafka that are not as they should be.",
+            mirror.joined.unreadable,
         ),
         Family::counter(
             "kafka_mirror_incomplete_events_total",

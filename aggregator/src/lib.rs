@@ -30,7 +30,7 @@ mod sink;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use galen_kafka::{Mirror, Opened};
+use galen_kafka::{Link, Mirror, Opened};
 use galen_log::{
     Append, EmbeddedLog, Log, Watermarks,
     embedded::{Settings as LogSettings, Writer},
@@ -134,7 +134,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let (appender, opened, kafka) = match shared {
         None => (Box::new(writer) as Box<dyn Append>, Ok(watermarks), None),
         Some((kafka, opened)) => {
-            let mirror = mirror(&settings, &supervisor, writer, watermarks, &nodes)?;
+            let mirror = mirror(&settings, kafka.gauge().link(), &supervisor, writer, watermarks, &nodes)?;
             let gauge = Kafka { writer: kafka.gauge(), mirror };
             (Box::new(kafka) as Box<dyn Append>, opened, Some(gauge))
         }
@@ -209,6 +209,7 @@ async fn open_kafka(
 /// Copies what all replicas log into the log on this machine, unless nothing reads it here.
 fn mirror(
     settings: &Arc<Settings>,
+    link: &Link,
     supervisor: &Supervisor,
     writer: Writer,
     watermarks: Watermarks,
@@ -217,7 +218,7 @@ fn mirror(
     let Some(kafka) = settings.kafka.clone().filter(|_| settings.index) else { return Ok(None) };
     let told = Arc::clone(nodes);
     let copied: galen_kafka::Copied = Box::new(move |records, watermarks| told.logged(records, watermarks));
-    let mirror = Mirror::start(&kafka, Box::new(writer), watermarks, supervisor, copied)?;
+    let mirror = Mirror::start(&kafka, link, Box::new(writer), watermarks, supervisor, copied)?;
     nodes.copied_by(mirror.clone());
     Ok(Some(mirror))
 }

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use galen_kafka::{FreshFirst, Lag};
+use galen_kafka::{FreshFirst, Lag, Link};
 use galen_log::{Consumer, Cursor, Log};
 use galen_opensearch::{Archive, Counters, Indexer, Settings, Stats};
 use galen_proto::v1::QuarantineReason;
@@ -32,20 +32,25 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub(crate) enum Source {
     /// With the file that keeps the place in it.
     Log(Arc<dyn Log>, PathBuf),
-    Kafka(Box<galen_kafka::Settings>, Lag),
+    Kafka(Box<galen_kafka::Settings>, Link, Lag),
 }
 
 impl Source {
     /// # Errors
     /// Settings that Kafka's client refuses.
-    pub(crate) fn kafka(settings: &galen_kafka::Settings, supervisor: &Supervisor) -> Result<Self, galen_kafka::Error> {
-        Ok(Self::Kafka(Box::new(settings.clone()), Lag::follow(settings, GROUP, supervisor)?))
+    pub(crate) fn kafka(
+        settings: &galen_kafka::Settings,
+        link: &Link,
+        supervisor: &Supervisor,
+    ) -> Result<Self, galen_kafka::Error> {
+        let lag = Lag::follow(settings, link, GROUP, supervisor)?;
+        Ok(Self::Kafka(Box::new(settings.clone()), link.clone(), lag))
     }
 
     fn consumer(self) -> Result<Box<dyn Consumer>, BoxError> {
         Ok(match self {
             Self::Log(log, cursor) => Box::new(Cursor::open(log, cursor)?),
-            Self::Kafka(settings, lag) => Box::new(FreshFirst::join(&settings, GROUP)?.with_lag(lag)),
+            Self::Kafka(settings, link, lag) => Box::new(FreshFirst::join(&settings, &link, GROUP)?.with_lag(lag)),
         })
     }
 }

@@ -6,7 +6,7 @@ mod support;
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use galen_aggregator::{Config, Settings};
-use galen_kafka::{FreshFirst, Lag};
+use galen_kafka::{FreshFirst, Lag, Link};
 use galen_opensearch::{Counters, Indexer};
 use galen_proto::v1::{
     Attachment, Batch, Event, FollowEventsRequest, GetEventRequest, GetLedgerRequest, GetStatusRequest,
@@ -207,9 +207,9 @@ async fn after_an_outage_what_is_new_is_found_before_what_was_missed_also_with_k
     let log = settings.kafka.clone().unwrap();
     // What feeds OpenSearch stands beside it, so that it takes little for much.
     let aggregator = Aggregator::with(settings).await;
-    let supervisor = Supervisor::new();
-    let lag = Lag::follow(&log, "opensearch", &supervisor).unwrap();
-    let mut log = FreshFirst::join(&log, "opensearch").unwrap().with_near(1000).with_lag(lag);
+    let (supervisor, link) = (Supervisor::new(), Link::default());
+    let lag = Lag::follow(&log, &link, "opensearch", &supervisor).unwrap();
+    let mut log = FreshFirst::join(&log, &link, "opensearch").unwrap().with_near(1000).with_lag(lag);
     let stop = CancellationToken::new();
     let shutdown = stop.clone();
     #[allow(clippy::disallowed_methods, reason = "a test has no supervisor")]

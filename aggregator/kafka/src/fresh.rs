@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use galen_log::{BoxFuture, Consumer, Delivery, Place};
 use tokio::task::spawn_blocking;
 
-use crate::{Error, Lag, Reader, Settings};
+use crate::{Error, Lag, Link, Reader, Settings};
 
 /// Records that are new enough to be read in their turn.
 const NEAR: u64 = 50_000;
@@ -22,6 +22,7 @@ const MAX_STRETCHES: usize = 8;
 /// A member of a group, and its lane.
 pub struct FreshFirst {
     settings: Settings,
+    link: Link,
     name: String,
     group: Reader,
     lane: Option<Lane>,
@@ -54,10 +55,10 @@ impl FreshFirst {
     ///
     /// # Errors
     /// Settings that the client refuses.
-    pub fn join(settings: &Settings, name: &str) -> Result<Self, Error> {
-        let group = Reader::join(settings, name)?;
-        let (settings, name) = (settings.clone(), name.to_owned());
-        Ok(Self { settings, name, group, lane: None, near: NEAR, lag: None, lanes_turn: true })
+    pub fn join(settings: &Settings, link: &Link, name: &str) -> Result<Self, Error> {
+        let group = Reader::join(settings, link, name)?;
+        let (settings, link, name) = (settings.clone(), link.clone(), name.to_owned());
+        Ok(Self { settings, link, name, group, lane: None, near: NEAR, lag: None, lanes_turn: true })
     }
 
     /// Has it told how far the whole group is behind, not this member alone.
@@ -94,7 +95,7 @@ impl FreshFirst {
         self.group.ahead.retain(&partitions);
         if self.lane.is_none() && behind > self.near && !is_full && !partitions.is_empty() {
             tracing::info!(behind, "far behind Kafka: new events come first");
-            let reader = Reader::at_end(&self.settings, &self.name, &partitions)?;
+            let reader = Reader::at_end(&self.settings, &self.link, &self.name, &partitions)?;
             self.lane = Some(Lane { reader, partitions, handed: HashMap::new() });
         }
         Ok(())

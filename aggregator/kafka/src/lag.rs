@@ -35,12 +35,12 @@ impl Lag {
     ///
     /// # Errors
     /// Settings that the client refuses.
-    pub fn follow(settings: &Settings, name: &str, supervisor: &Supervisor) -> Result<Self, Error> {
+    pub fn follow(settings: &Settings, link: &Link, name: &str, supervisor: &Supervisor) -> Result<Self, Error> {
         let (lag, topic) = (Self::default(), Topics::of(settings).events);
         let mut client = settings.client(&format!("{name}-lag"))?;
         // It does not join, so it is no member.
         client.set("group.id", format!("{}.{name}", settings.prefix)).set("enable.auto.commit", "false");
-        let consumer: BaseConsumer<Link> = client.create_with_context(Link::default()).map_err(Error::Client)?;
+        let consumer: BaseConsumer<Link> = client.create_with_context(link.beside()).map_err(Error::Client)?;
         let (followed, shutdown) = (lag.clone(), supervisor.token());
         supervisor.thread("kafka-lag", move || {
             while !shutdown.is_cancelled() {

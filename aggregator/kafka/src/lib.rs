@@ -23,6 +23,7 @@ mod link;
 mod mirror;
 mod producer;
 mod reader;
+mod rebalance;
 mod standings;
 mod topics;
 mod writer;

@@ -18,7 +18,7 @@ use rdkafka::{
 
 use crate::{Refusal, producer::Deliveries};
 
-/// Shared by all clients of a process. Clones are the same.
+/// Of the clients that write, and of those beside them. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Link(Arc<State>);
 
@@ -28,10 +28,22 @@ struct State {
     away: Mutex<Option<Refusal>>,
     /// What was said last of a connection that failed, or was refused.
     last: Mutex<Option<Refusal>>,
+    counts: Arc<Counts>,
+}
+
+/// Over all clients of a process.
+#[derive(Debug, Default)]
+struct Counts {
     errors: AtomicU64,
+    refused_commits: AtomicU64,
 }
 
 impl Link {
+    /// For a client beside these: what goes wrong is counted together, but what it sees of the brokers is its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self(Arc::new(State { counts: Arc::clone(&self.0.counts), ..State::default() }))
+    }
+
     /// Why no broker can be reached, if none can.
     pub fn away(&self) -> Option<String> {
         self.0.away.lock().as_ref().map(ToString::to_string)
@@ -49,7 +61,16 @@ impl Link {
 
     /// Errors that clients reported, of connections most of all.
     pub fn errors(&self) -> u64 {
-        self.0.errors.load(Ordering::Relaxed)
+        self.0.counts.errors.load(Ordering::Relaxed)
+    }
+
+    /// Last commits of places in partitions that went, which the brokers refused.
+    pub fn refused_commits(&self) -> u64 {
+        self.0.counts.refused_commits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn commit_refused(&self) {
+        self.0.counts.refused_commits.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_there(&self) {
@@ -82,8 +103,12 @@ impl ClientContext for Link {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.errors.fetch_add(1, Ordering::Relaxed);
         let said = Refusal { code: error.rdkafka_error_code(), reason: reason.to_owned() };
+        // Told by the same way, and nothing that went wrong.
+        if said.code == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        self.0.counts.errors.fetch_add(1, Ordering::Relaxed);
         match said.code {
             // What the last connection failed for says more.
             Some(RDKafkaErrorCode::AllBrokersDown) => self.is_away(self.last().unwrap_or(said)),
@@ -132,6 +157,20 @@ impl ProducerContext for ProducerLink {
                 tracing::debug!(%error, topic = message.topic(), partition = message.partition(), "not delivered");
                 self.deliveries.failed(what, error);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_partition_is_no_error() {
+        let link = Link::default();
+        for (code, errors) in [(RDKafkaErrorCode::PartitionEOF, 0), (RDKafkaErrorCode::BrokerTransportFailure, 1)] {
+            link.error(KafkaError::Global(code), "told");
+            assert_eq!((link.errors(), link.last().is_some()), (errors, errors > 0));
         }
     }
 }

@@ -51,6 +51,8 @@ const LOOK_FIRST_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// First and longest wait before the disk is tried again.
 const REOPEN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Why Kafka cannot be read is said no more often than this.
+const SAY_EVERY: Duration = Duration::from_secs(30);
 
 /// Told of each group that became durable, with the state that includes it.
 pub type Copied = Box<dyn FnMut(&[LogRecord], &Watermarks) + Send>;
@@ -105,6 +107,7 @@ struct Copier {
     watermarks: Watermarks,
     copied: Copied,
     mirror: Mirror,
+    say_at: Instant,
 }
 
 impl Mirror {
@@ -114,6 +117,7 @@ impl Mirror {
     /// Settings that the client refuses.
     pub fn start(
         settings: &Settings,
+        link: &Link,
         log: Box<dyn Append>,
         watermarks: Watermarks,
         supervisor: &Supervisor,
@@ -126,7 +130,7 @@ impl Mirror {
             .set("group.id", format!("{}.replica", settings.prefix))
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest");
-        let context = Context { link: Link::default(), mirror: mirror.clone() };
+        let context = Context { link: link.beside(), mirror: mirror.clone() };
         let consumer = client.create_with_context(context).map_err(Error::Client)?;
         let copier = Copier {
             settings: settings.clone(),
@@ -139,6 +143,7 @@ impl Mirror {
             watermarks,
             copied,
             mirror: mirror.clone(),
+            say_at: Instant::now(),
         };
         let shutdown = supervisor.token();
         supervisor.thread("kafka-mirror", move || copier.run(&|| shutdown.is_cancelled()));
@@ -204,7 +209,7 @@ impl Copier {
                         Err(_) => LOOK_AGAIN,
                     };
                 if let Err(error) = looked {
-                    tracing::debug!(error = %Chain(&error), "looking for partitions");
+                    say(&mut self.say_at, &error);
                 }
             }
             self.gather(is_over);
@@ -233,8 +238,8 @@ impl Copier {
                 }
                 None if self.joiner.is_empty() => return,
                 None => break,
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "reading the events");
+                Some(Err(source)) => {
+                    say(&mut self.say_at, &Error::Read { topic: self.topic.clone(), source });
                     break;
                 }
             }
@@ -339,6 +344,14 @@ impl Copier {
 
     fn failed(&self, source: KafkaError) -> Error {
         Error::Read { topic: self.topic.clone(), source }
+    }
+}
+
+/// Says why nothing is read, unless that was said a moment ago.
+fn say(at: &mut Instant, error: &Error) {
+    if Instant::now() >= *at {
+        *at = Instant::now() + SAY_EVERY;
+        tracing::warn!(error = %Chain(error), "the mirror cannot read Kafka");
     }
 }
 

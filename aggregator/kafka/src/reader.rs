@@ -6,27 +6,28 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures_util::FutureExt;
 use galen_log::{BoxFuture, Consumer, Delivery, Place, SkipReason, Skipped};
-use parking_lot::Mutex;
 use rdkafka::{
-    ClientContext, Offset, Statistics, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance, StreamConsumer},
+    Offset, TopicPartitionList,
+    consumer::{CommitMode, Consumer as _, StreamConsumer},
     error::KafkaError,
     message::{BorrowedMessage, Message},
     types::RDKafkaErrorCode,
 };
 use tokio::time::timeout;
 
-use crate::{Error, JoinStats, Link, Settings, codec::Joiner, fresh::Ahead, topics::Topics};
+use crate::{
+    Error, JoinStats, Link, Settings,
+    codec::Joiner,
+    fresh::Ahead,
+    rebalance::{Context, Moved, Shared},
+    topics::Topics,
+};
 
 /// A delivery ends at this size, whatever number of events was asked for.
 const DELIVERY_BYTES: usize = 8 << 20;
@@ -42,27 +43,12 @@ pub struct Reader {
     skipped: Vec<Skipped>,
     /// Where each partition should go on.
     expected: HashMap<i32, u64>,
-    /// The first record that was read of each partition.
-    begun: HashMap<i32, u64>,
+    /// Beside a group: the first record that was read of each partition.
+    begun: Option<HashMap<i32, u64>>,
     /// What another reader does.
     pub(crate) ahead: Ahead,
     /// Records that were passed over because of it, since the last delivery.
     passed: usize,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    topic: String,
-    /// Partitions that went to others, or came back, since somebody looked.
-    moved: Mutex<Vec<i32>>,
-    /// Places that are still to be committed, because partitions were moving.
-    uncommitted: Mutex<HashMap<i32, u64>>,
-    lag: AtomicU64,
-}
-
-struct Context {
-    link: Link,
-    shared: Arc<Shared>,
 }
 
 impl Reader {
@@ -70,15 +56,15 @@ impl Reader {
     ///
     /// # Errors
     /// Settings that the client refuses.
-    pub fn join(settings: &Settings, name: &str) -> Result<Self, Error> {
-        let reader = Self::open(settings, name, false)?;
+    pub fn join(settings: &Settings, link: &Link, name: &str) -> Result<Self, Error> {
+        let reader = Self::open(settings, link, name, false)?;
         reader.consumer.subscribe(&[&reader.shared.topic]).map_err(|source| reader.refused(source))?;
         Ok(reader)
     }
 
     /// Reads partitions from their end on, beside the group.
-    pub(crate) fn at_end(settings: &Settings, name: &str, partitions: &[i32]) -> Result<Self, Error> {
-        let reader = Self::open(settings, name, true)?;
+    pub(crate) fn at_end(settings: &Settings, link: &Link, name: &str, partitions: &[i32]) -> Result<Self, Error> {
+        let reader = Self::open(settings, link, name, true)?;
         let mut ends = TopicPartitionList::new();
         for partition in partitions {
             let added = ends.add_partition_offset(&reader.shared.topic, *partition, Offset::End);
@@ -89,7 +75,7 @@ impl Reader {
     }
 
     /// `is_alone`: it commits nothing, and its lag is that of what was read.
-    fn open(settings: &Settings, name: &str, is_alone: bool) -> Result<Self, Error> {
+    fn open(settings: &Settings, link: &Link, name: &str, is_alone: bool) -> Result<Self, Error> {
         let group = format!("{}.{name}", settings.prefix);
         let topic = Topics::of(settings).events;
         let mut client = settings.client(name)?;
@@ -103,7 +89,7 @@ impl Reader {
             // An effect may take that long, where it is of something that is away.
             .set("max.poll.interval.ms", "1800000");
         let shared = Arc::new(Shared { topic, ..Shared::default() });
-        let context = Context { link: Link::default(), shared: Arc::clone(&shared) };
+        let context = Context { link: link.beside(), shared: Arc::clone(&shared) };
         let consumer: StreamConsumer<Context> = client.create_with_context(context).map_err(Error::Client)?;
         Ok(Self {
             consumer: Arc::new(consumer),
@@ -112,7 +98,7 @@ impl Reader {
             joiner: Joiner::default(),
             skipped: Vec::new(),
             expected: HashMap::new(),
-            begun: HashMap::new(),
+            begun: is_alone.then(HashMap::new),
             ahead: Ahead::default(),
             passed: 0,
         })
@@ -131,9 +117,9 @@ impl Reader {
         Ok(partitions)
     }
 
-    /// The first record that was read of a partition.
+    /// The first record that was read of a partition, beside a group.
     pub(crate) fn begun(&self, partition: i32) -> Option<u64> {
-        self.begun.get(&partition).copied()
+        self.begun.as_ref()?.get(&partition).copied()
     }
 
     pub(crate) async fn gather(&mut self, max_events: usize) -> Result<Delivery, galen_log::Error> {
@@ -174,7 +160,9 @@ impl Reader {
         // Partitions move while a message is asked for: what came before is not what comes after.
         self.forget_moved();
         let (partition, offset) = (message.partition(), message.offset().max(0).unsigned_abs());
-        self.begun.entry(partition).or_insert(offset);
+        if let Some(begun) = &mut self.begun {
+            begun.entry(partition).or_insert(offset);
+        }
         if let Some(expected) = self.expected.insert(partition, offset + 1)
             && offset > expected
         {
@@ -189,9 +177,12 @@ impl Reader {
 
     fn forget_moved(&mut self) {
         let moved = std::mem::take(&mut *self.shared.moved.lock());
-        for partition in moved {
+        for Moved { partition, place } in moved {
             self.joiner.forget(partition);
-            self.expected.remove(&partition);
+            match place {
+                Some(place) => self.expected.insert(partition, place),
+                None => self.expected.remove(&partition),
+            };
             self.shared.uncommitted.lock().remove(&partition);
         }
     }
@@ -243,17 +234,6 @@ impl Consumer for Reader {
     }
 }
 
-impl Shared {
-    fn offsets(&self, places: &HashMap<i32, u64>) -> Result<TopicPartitionList, KafkaError> {
-        let mut offsets = TopicPartitionList::new();
-        for (&partition, &next) in places {
-            let next = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
-            offsets.add_partition_offset(&self.topic, partition, next)?;
-        }
-        Ok(offsets)
-    }
-}
-
 /// What a client reports while it goes on by itself.
 fn is_passing(error: &KafkaError) -> bool {
     matches!(
@@ -279,48 +259,4 @@ fn is_moving(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::AssignmentLost
         )
     )
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.link.log(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
-        self.shared.lag.store(lag.unsigned_abs(), Ordering::Relaxed);
-        self.link.stats(statistics);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.link.error(error, reason);
-    }
-}
-
-impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let (list, change) = match rebalance {
-            Rebalance::Assign(list) => (list, "assigned"),
-            Rebalance::Revoke(list) => (list, "revoked"),
-            Rebalance::Error(error) => {
-                tracing::warn!(%error, "the group could not be arranged anew");
-                return;
-            }
-        };
-        tracing::info!(partitions = list.count(), change, "partitions move");
-        let moved: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
-        // The last moment in which these places are ours to commit, also when the reader is closed. The broker hears of it
-        // before the partitions go; only if it refuses once more they are handed out again.
-        let mut leaving = self.shared.uncommitted.lock().clone();
-        leaving.retain(|partition, _| moved.contains(partition));
-        if !leaving.is_empty() && matches!(rebalance, Rebalance::Revoke(_)) {
-            let committed =
-                self.shared.offsets(&leaving).and_then(|offsets| consumer.commit(&offsets, CommitMode::Async));
-            if let Err(error) = committed {
-                tracing::debug!(%error, "places of partitions that go could not be committed");
-            }
-        }
-        self.shared.moved.lock().extend(moved);
-    }
 }

@@ -88,8 +88,10 @@ pub struct Stats {
     pub untold: u64,
     /// Groups that were given up, by kind of error.
     pub errors: Vec<(&'static str, u64)>,
-    /// Of connections.
+    /// Of connections, those of the readers too.
     pub client_errors: u64,
+    /// Last commits of the readers in partitions that went, which were refused.
+    pub refused_commits: u64,
 }
 
 /// The state that the log leads to, or why it is not open yet.
@@ -241,6 +243,11 @@ impl Gauge {
         self.link.away()
     }
 
+    /// For the clients that read beside it.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
     pub fn stats(&self) -> Stats {
         let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let (figures, counts) = (&self.figures, &self.counts);
@@ -254,6 +261,7 @@ impl Gauge {
             untold: get(&figures.lost_aside),
             errors: KINDS.iter().zip(&counts.errors).map(|(kind, count)| (*kind, get(count))).collect(),
             client_errors: self.link.errors(),
+            refused_commits: self.link.refused_commits(),
         }
     }
 }

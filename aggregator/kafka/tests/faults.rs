@@ -15,11 +15,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use galen_log::{Append, Class, Log};
-use galen_runtime::{Chain, Span};
+use galen_kafka::{Config, Lag, Link, Reader, Settings};
+use galen_log::{Append, Class, Consumer, Log};
+use galen_runtime::{Chain, Drained, Span, Supervisor};
 use galen_scratch::Tmpfs;
 use galen_services::{kafka, kafka_in};
 use support::{Copy, PATIENCE, Replica, event, expected, settings, topic, with_evidence};
+use tokio::time::timeout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_brokers_it_waits_and_says_for_whom_and_goes_on_when_they_come() {
@@ -58,6 +60,28 @@ async fn without_brokers_it_waits_and_says_for_whom_and_goes_on_when_they_come()
     }
     copy.close().await;
     replica.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_wrong_for_those_who_read_is_counted_with_what_goes_wrong_for_the_writer() {
+    // Nobody listens there.
+    let config = Config { brokers: "127.0.0.1:9".into(), ..Config::default() };
+    let settings = Settings::new(config).unwrap().unwrap();
+    let links: [Link; 3] = Default::default();
+    let (dir, supervisor) = (tempfile::tempdir().unwrap(), Supervisor::new());
+    let copy = Copy::beside(&links[0], &settings, dir.path());
+    Lag::follow(&settings, &links[1], "index", &supervisor).unwrap();
+    let mut reader = Reader::join(&settings, &links[2], "index").unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while links.iter().any(|link| link.errors() == 0) {
+        assert!(Instant::now() < deadline, "{:?}", links.each_ref().map(Link::errors));
+        // It hears of errors while it waits for records.
+        let _ = timeout(Duration::from_millis(50), reader.next(1)).await;
+    }
+    assert!(links.iter().all(|link| link.away().is_none()), "whether brokers are there is the writer's to say");
+    drop(reader);
+    copy.close().await;
+    assert_eq!(supervisor.drain(PATIENCE).await, Drained::Complete);
 }
 
 /// The broker is set back to an older state of its disk, so that what the client sends does not follow what the broker

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::HashMap;
 
-use galen_kafka::{FreshFirst, Reader};
+use galen_kafka::{FreshFirst, Link, Reader};
 use galen_log::{Append, Consumer};
 use galen_runtime::Size;
 use galen_services::kafka;
@@ -62,7 +62,7 @@ async fn far_behind_the_newest_come_first_and_nothing_is_left_out() {
     for first in (1..=MISSED).step_by(1000) {
         replica.append(OLD, first, first + 999).unwrap();
     }
-    let reader = FreshFirst::join(&settings, "index").unwrap().with_near(1000);
+    let reader = FreshFirst::join(&settings, &Link::default(), "index").unwrap().with_near(1000);
     let mut index = Index { reader, found: Found::new(), places: HashMap::new() };
     let deadline = Instant::now() + 2 * PATIENCE;
     // How far behind it is, is known a while after its first commit.
@@ -94,7 +94,7 @@ async fn far_behind_the_newest_come_first_and_nothing_is_left_out() {
     // The group is at the end: whoever takes over begins with what comes now.
     drop(index);
     replica.append(OLD, MISSED + 1, MISSED + 1).unwrap();
-    let (mut next, mut again) = (Reader::join(&settings, "index").unwrap(), Found::new());
+    let (mut next, mut again) = (Reader::join(&settings, &Link::default(), "index").unwrap(), Found::new());
     read_until(&mut next, &mut again, |again| again.contains_key(&(OLD.to_owned(), MISSED + 1))).await;
     assert_eq!(again.len(), 1, "only what is new");
     replica.close();

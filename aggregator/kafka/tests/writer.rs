@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use galen_kafka::{Config, DeadLetter, Payload, Reader, Replayed, Writer};
+use galen_kafka::{Config, DeadLetter, Link, Payload, Reader, Replayed, Writer};
 use galen_log::Append;
 use galen_proto::v1::Event;
 use galen_runtime::{Chain, Size, Span, Supervisor};
@@ -164,7 +164,7 @@ async fn a_replica_that_ended_before_it_acknowledged_leaves_its_events_twice_in_
     let mut second = Replica::open(&settings);
     second.hello("web-1", 1);
     second.append("web-1", 1, 60).unwrap();
-    let (mut reader, mut found) = (Reader::join(&settings, "twice").unwrap(), Found::new());
+    let (mut reader, mut found) = (Reader::join(&settings, &Link::default(), "twice").unwrap(), Found::new());
     read_until(&mut reader, &mut found, |found| found.values().map(|(_, times)| times).sum::<usize>() == 110).await;
     has_all(&found, "web-1", 60);
     second.close();

@@ -73,9 +73,9 @@ fn start_sink(parts: &Parts, settings: galen_opensearch::Settings, cursor: PathB
     let archive = galen_opensearch::Archive::new(&settings)?;
     let counters = Arc::<Counters>::default();
     if parts.settings.index {
-        let source = match &parts.settings.kafka {
-            None => sink::Source::Log(Arc::clone(&parts.log), cursor),
-            Some(kafka) => sink::Source::kafka(kafka, &parts.supervisor)?,
+        let source = match (&parts.settings.kafka, &parts.kafka) {
+            (Some(settings), Some(kafka)) => sink::Source::kafka(settings, kafka.writer.link(), &parts.supervisor)?,
+            _ => sink::Source::Log(Arc::clone(&parts.log), cursor),
         };
         sink::start(&parts.supervisor, source, settings, Arc::clone(&counters));
         sink::start_ledger(&parts.supervisor, archive.clone(), Arc::clone(&parts.nodes));

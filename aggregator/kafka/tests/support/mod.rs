@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use galen_kafka::{Config, Mirror, Reader, Settings, Writer};
+use galen_kafka::{Config, Link, Mirror, Reader, Settings, Writer};
 use galen_log::{Append, Consumer, EmbeddedLog, Log, Watermarks, embedded};
 use galen_proto::v1::{Attachment, Batch, Event, EventKind, LogRecord, Queue};
 use galen_runtime::{Chain, Drained, Span, Supervisor};
@@ -124,13 +124,18 @@ pub(crate) struct Copy {
 
 impl Copy {
     pub(crate) fn open(settings: &Settings, dir: &Path) -> Self {
+        Self::beside(&Link::default(), settings, dir)
+    }
+
+    /// Its errors are counted with those of others.
+    pub(crate) fn beside(link: &Link, settings: &Settings, dir: &Path) -> Self {
         let log = embedded::Settings { segment_bytes: 64 << 10, ..embedded::Settings::new(dir) };
         let (log, writer, watermarks) = EmbeddedLog::open(log).unwrap();
         let (supervisor, told) = (Supervisor::new(), Arc::new(Mutex::new(0)));
         let count = Arc::clone(&told);
         let copied: galen_kafka::Copied =
             Box::new(move |_, watermarks| *count.lock() = watermarks.totals_of("web-1").events);
-        let mirror = Mirror::start(settings, Box::new(writer), watermarks, &supervisor, copied).unwrap();
+        let mirror = Mirror::start(settings, link, Box::new(writer), watermarks, &supervisor, copied).unwrap();
         Self { log, mirror, supervisor, told }
     }
 
@@ -152,11 +157,6 @@ impl Copy {
     pub(crate) async fn close(self) {
         assert_eq!(self.supervisor.drain(PATIENCE).await, Drained::Complete);
     }
-}
-
-/// Events `1 ..= last` by number.
-pub(crate) fn expected(last: u64) -> Vec<(u64, Bytes)> {
-    (1..=last).map(|seq| (seq, event(seq))).collect()
 }
 
 fn client(kafka: &Server) -> ClientConfig {
@@ -190,6 +190,11 @@ pub(crate) async fn delete_topic(kafka: &Server, topic: &str) {
         assert!(Instant::now() < deadline, "{topic} is still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Events `1 ..= last` by number.
+pub(crate) fn expected(last: u64) -> Vec<(u64, Bytes)> {
+    (1..=last).map(|seq| (seq, event(seq))).collect()
 }
 
 pub(crate) fn render(event: Event) -> Vec<u8> {
@@ -241,7 +246,7 @@ pub(crate) async fn read_until(reader: &mut Reader, found: &mut Found, enough: i
 /// All that is in the topic, by a group of its own; it ends with `last` of `node`.
 pub(crate) async fn topic(settings: &Settings, node: &str, last: u64) -> Found {
     let name = format!("test-{node}-{last}");
-    let (mut reader, mut found) = (Reader::join(settings, &name).unwrap(), Found::new());
+    let (mut reader, mut found) = (Reader::join(settings, &Link::default(), &name).unwrap(), Found::new());
     read_until(&mut reader, &mut found, |found| found.contains_key(&(node.to_owned(), last))).await;
     found
 }
