@@ -106,6 +106,7 @@ struct sched_entity {
 
 struct sched_info {
 	unsigned long long last_arrival;
+	unsigned long long last_queued;
 };
 
 struct task_group {

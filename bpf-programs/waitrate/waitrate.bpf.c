@@ -13,8 +13,9 @@
  * counted when the wait began, what the wait has more than was added since.
  *
  * All hooks run with interrupts off, on a CPU whose run queue is locked, and a task waits on one CPU at a time, so only
- * `pairs` is written from several. This is the cost of every context switch while attached: the maps on the way are
- * arrays, whose look-up is inlined, and the clock is the one that the scheduler has read already.
+ * `pairs` is written from several. This is the cost of every context switch while attached: what happens mostly takes no
+ * call, since each return costs as much as tens of instructions where the processor must not guess it. The maps on the
+ * way are arrays, whose look-up is inlined, and the clock is the one that the scheduler has read already.
  */
 #include <stdbool.h>
 
@@ -31,8 +32,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define ROOT 1
 #define UNKNOWN (~0ull)
 
-/* Changes with each time the programs are attached, so that what an earlier time left behind means nothing. */
-volatile __u32 generation = 0;
+/*
+ * Changes with each time the programs are attached, so that what an earlier time left behind means nothing. It lies in
+ * the upper half, and is never 0.
+ */
+__u64 generation = 0;
 
 struct wait {
 	/* Generation and number of the task; 0 is nobody. */
@@ -51,20 +55,23 @@ struct {
 	__type(value, struct wait);
 } waits SEC(".maps");
 
-/* Begins where the slice before it ends. */
+/* Ends where the slice after it begins. */
 struct slice {
-	__u64 end;
+	__u64 begin;
 	__u64 slot;
 };
 
 struct cpu {
-	__u32 generation;
-	/* Who holds the CPU, since the end of the newest slice. */
-	__u32 slot;
-	/* The scheduler's own name of that cgroup; 0 is nobody's. */
+	__u64 generation;
+	/* The scheduler's own name of the cgroup that holds it; 0 is nobody's. */
 	__u64 group;
-	/* Place of the newest slice, ever rising. */
-	__u64 newest;
+	/* The last switch. */
+	__u64 switched;
+	/* Who holds the CPU, and since when. */
+	__u64 begin;
+	__u32 slot;
+	/* Slices before that one, ever. */
+	__u32 count;
 	struct slice slices[SLICES];
 };
 
@@ -113,6 +120,10 @@ struct {
 	__type(value, struct waitrate_lost);
 } lost SEC(".maps");
 
+/* What is likely is laid out in a straight line. */
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
 #define LOSE(what)                                                          \
 	({                                                                  \
 		__u32 zero = 0;                                             \
@@ -140,9 +151,9 @@ static __always_inline __u64 throttled_time(bool direct, struct cfs_rq *queue)
 	if (bpf_core_field_exists(queue->throttled_clock_self_time))
 		return READ(direct, queue, throttled_clock_self_time);
 	if (bpf_core_field_exists(older->throttled_clock_pelt_time))
-		return BPF_CORE_READ(older, throttled_clock_pelt_time);
+		return READ(direct, older, throttled_clock_pelt_time);
 	if (bpf_core_field_exists(oldest->throttled_clock_task_time))
-		return BPF_CORE_READ(oldest, throttled_clock_task_time);
+		return READ(direct, oldest, throttled_clock_task_time);
 	return 0;
 }
 
@@ -152,7 +163,7 @@ static __always_inline bool runnable(bool direct, struct task_struct *task)
 
 	if (bpf_core_field_exists(task->__state))
 		return !READ(direct, task, __state);
-	return !BPF_CORE_READ(older, state);
+	return !READ(direct, older, state);
 }
 
 static __noinline __u32 claim(__u64 id, __u32 start)
@@ -206,16 +217,24 @@ static __always_inline struct wait *place_of(__u32 pid)
 
 static __always_inline __u64 tag_of(__u32 pid)
 {
-	return (__u64)generation << 32 | pid;
+	return generation | pid;
 }
 
-static __always_inline void begin(struct wait *wait, __u64 tag, __u64 now, __u64 throttled, __u64 external_cpu)
+static __noinline void lose_task(void)
 {
-	if (wait->tag && wait->tag != tag && wait->tag >> 32 == tag >> 32) {
-		LOSE(tasks);
+	LOSE(tasks);
+}
+
+static __always_inline void begin(struct wait *wait, __u64 tag, __u64 since, __u64 throttled, __u64 external_cpu)
+{
+	__u64 other = wait->tag ^ tag;
+
+	/* Another number of the same generation. */
+	if (UNLIKELY(other && !(other >> 32))) {
+		lose_task();
 		return;
 	}
-	wait->since = now;
+	wait->since = since;
 	wait->throttled = throttled;
 	wait->external_cpu = external_cpu;
 	wait->tag = tag;
@@ -240,14 +259,14 @@ static __noinline void blame(__u32 victim, __u32 holder, __u64 time)
 }
 
 /* Lays the last `left` nanoseconds over what the CPU remembers. */
-static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 now, __u64 left, __u32 victim)
+static __always_inline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 now, __u64 left, __u32 victim)
 {
 	__u64 internal = 0, external = 0, latency = 0, fresh = 0;
-	__u64 end = now, holder = cpu->slot, until = cell->external_until;
+	__u64 end = now, begin = cpu->begin, holder = cpu->slot, until = cell->external_until;
 
-	for (__u32 back = 0; back < SLICES && left; back++) {
-		struct slice *before = &cpu->slices[(cpu->newest - back) & (SLICES - 1)];
-		__u64 part = end > before->end ? end - before->end : 0;
+	for (__u32 back = 1; back <= SLICES && left; back++) {
+		struct slice *before = &cpu->slices[(cpu->count - back) & (SLICES - 1)];
+		__u64 part = end > begin ? end - begin : 0;
 
 		if (part > left)
 			part = left;
@@ -262,7 +281,8 @@ static __noinline void lay(struct cpu *cpu, struct waitrate_cell *cell, __u64 no
 			blame(victim, holder, part);
 		}
 		left -= part;
-		end = before->end;
+		end = begin;
+		begin = before->begin;
 		holder = before->slot;
 	}
 	cell->internal += internal;
@@ -298,11 +318,6 @@ static __always_inline void settle(bool here, struct wait *wait, struct cpu *cpu
 			cell->throttled_until = throttled_now;
 		}
 	}
-	/* Mostly it waited for a part of the newest slice only. */
-	if (cpu->slot == victim && now - cpu->slices[cpu->newest & (SLICES - 1)].end >= left) {
-		cell->internal += left;
-		return;
-	}
 	external = cell->external;
 	counted = cell->external_cpu;
 	lay(cpu, cell, now, left, victim);
@@ -314,86 +329,143 @@ static __always_inline void settle(bool here, struct wait *wait, struct cpu *cpu
 	}
 }
 
-static __always_inline int switched(bool direct, bool preempt, struct task_struct *prev, struct task_struct *next)
+/* Who ran before is only known from now on: it is taken to have always run. */
+static __noinline void restart(struct cpu *cpu, struct task_struct *running)
 {
-	struct cfs_rq *queue = READ(direct, next, se.cfs_rq);
-	__u64 now = READ(direct, queue, rq, clock);
-	__u64 group = (__u64)READ(direct, next, sched_task_group);
+	cpu->generation = generation;
+	cpu->group = 0;
+	cpu->switched = UNKNOWN;
+	cpu->begin = 0;
+	cpu->slot = BPF_CORE_READ(running, pid) ? slot_of(false, running) : WAITRATE_IDLE;
+}
+
+/* Ends the wait of `next` and makes its cgroup, or nobody, the holder of the CPU. */
+static __always_inline void hand_on(bool direct, struct cpu *cpu, struct task_struct *next, __u64 now)
+{
+	__u32 pid = READ(direct, next, pid), slot = WAITRATE_IDLE;
+	__u64 group = 0;
+
+	if (pid) {
+		struct wait *wait = place_of(pid);
+
+		group = (__u64)READ(direct, next, sched_task_group);
+		slot = slot_of(direct, next);
+		if (wait && wait->tag == (cpu->generation | pid)) {
+			__u32 key = slot;
+			struct waitrate_cell *cell = bpf_map_lookup_elem(&cells, &key);
+
+			wait->tag = 0;
+			if (cell)
+				settle(true, wait, cpu, cell, now, throttled_time(direct, READ(direct, next, se.cfs_rq)), slot);
+		}
+	}
+	if (slot != cpu->slot) {
+		struct slice *over = &cpu->slices[cpu->count++ & (SLICES - 1)];
+
+		over->begin = cpu->begin;
+		over->slot = cpu->slot;
+		cpu->begin = now;
+		cpu->slot = slot;
+	}
+	cpu->group = group;
+}
+
+static __noinline void btf_hand_on(struct cpu *cpu, struct task_struct *next, __u64 now)
+{
+	hand_on(true, cpu, next, now);
+}
+
+static __noinline void raw_hand_on(struct cpu *cpu, struct task_struct *next, __u64 now)
+{
+	hand_on(false, cpu, next, now);
+}
+
+/* Begins the wait of a task that would have run on. */
+static __always_inline void put_off(bool direct, struct cpu *cpu, struct task_struct *task, __u64 external_cpu)
+{
+	__u32 pid = READ(direct, task, pid);
+	struct wait *wait = place_of(pid);
+
+	if (pid && wait)
+		begin(wait, cpu->generation | pid, cpu->switched, throttled_time(direct, READ(direct, task, se.cfs_rq)),
+		      external_cpu);
+}
+
+/*
+ * Mostly a task follows another of its cgroup, which has held the CPU for longer than it waited: that is done here. The
+ * arguments are read where they are needed, which leaves registers to the rest.
+ */
+static __always_inline int switched(bool direct, __u64 *arguments)
+{
 	__u32 key = bpf_get_smp_processor_id();
 	struct cpu *cpu = bpf_map_lookup_elem(&cpus, &key);
-	__u32 prev_pid = READ(direct, prev, pid), next_pid = READ(direct, next, pid);
+	struct task_struct *next;
 	struct waitrate_cell *cell;
-	struct slice *newest;
+	struct cfs_rq *queue;
 	struct wait *wait;
-	__u64 external_cpu;
-	__u32 held, slot;
+	__u64 now, external_cpu;
+	__u32 pid;
 
-	if (!cpu)
+	if (UNLIKELY(!cpu))
 		return 0;
-	newest = &cpu->slices[cpu->newest & (SLICES - 1)];
-	if (cpu->generation != generation) {
-		/* Who ran before is only known from now on: it is taken to have always run. */
-		cpu->generation = generation;
-		cpu->slot = prev_pid ? slot_of(direct, prev) : WAITRATE_IDLE;
-		cpu->group = 0;
-		newest->slot = WAITRATE_SLOTS;
-		newest->end = 0;
-	}
-	held = cpu->slot;
-	cell = bpf_map_lookup_elem(&cells, &held);
-	if (!cell)
+	if (UNLIKELY(cpu->generation != generation))
+		restart(cpu, (void *)arguments[1]);
+	cell = bpf_map_lookup_elem(&cells, &cpu->slot);
+	if (UNLIKELY(!cell))
 		return 0;
-	if (newest->end && now > newest->end)
-		cell->run += now - newest->end;
+	pid = READ(direct, (struct task_struct *)arguments[2], pid);
+	wait = place_of(pid);
+	if (UNLIKELY(!wait))
+		return 0;
+
+	next = (void *)arguments[2];
+	queue = READ(direct, next, se.cfs_rq);
+	now = READ(direct, queue, rq, clock);
+	if (LIKELY(now > cpu->switched))
+		cell->run += now - cpu->switched;
+	cpu->switched = now;
 	external_cpu = cell->external_cpu;
 
-	slot = held;
-	if (!next_pid) {
-		slot = WAITRATE_IDLE;
-		group = 0;
+	if (LIKELY((__u64)READ(direct, next, sched_task_group) == cpu->group && wait->tag == (cpu->generation | pid) &&
+		   throttled_time(direct, queue) <= wait->throttled && now - wait->since <= now - cpu->begin)) {
+		wait->tag = 0;
+		cell->waits++;
+		cell->internal += now - wait->since;
+	} else if (direct) {
+		btf_hand_on(cpu, next, now);
 	} else {
-		if (group != cpu->group) {
-			slot = slot_of(direct, next);
-			cell = bpf_map_lookup_elem(&cells, &slot);
-		}
-		wait = place_of(next_pid);
-		if (cell && wait && wait->tag == tag_of(next_pid)) {
-			wait->tag = 0;
-			settle(true, wait, cpu, cell, now, throttled_time(direct, queue), slot);
-		}
+		raw_hand_on(cpu, next, now);
 	}
-
-	if (newest->slot != held) {
-		cpu->newest++;
-		newest = &cpu->slices[cpu->newest & (SLICES - 1)];
-		newest->slot = held;
-	}
-	newest->end = now;
-	cpu->slot = slot;
-	cpu->group = group;
-
-	if (prev_pid && (preempt || runnable(direct, prev))) {
-		wait = place_of(prev_pid);
-		if (wait)
-			begin(wait, tag_of(prev_pid), now, throttled_time(direct, READ(direct, prev, se.cfs_rq)),
-			      external_cpu);
-	}
+	if (UNLIKELY(arguments[0] || runnable(direct, (void *)arguments[1])))
+		put_off(direct, cpu, (void *)arguments[1], external_cpu);
 	return 0;
+}
+
+/* When a task was queued: the scheduler notes it with the task, which saves the way to the clock. */
+static __always_inline __u64 queued(bool direct, struct task_struct *task, struct cfs_rq *queue)
+{
+	if (bpf_core_field_exists(task->sched_info.last_queued)) {
+		__u64 since = READ(direct, task, sched_info.last_queued);
+
+		if (LIKELY(since))
+			return since;
+	}
+	return READ(direct, queue, rq, clock);
 }
 
 static __always_inline int woken(bool direct, struct task_struct *task)
 {
 	__u32 pid = READ(direct, task, pid);
 	struct cfs_rq *queue = READ(direct, task, se.cfs_rq);
-	struct wait *wait;
+	struct wait *wait = place_of(pid);
+	__u64 tag = tag_of(pid);
 
 	/* It was about to sleep, and never left the CPU. */
-	if (READ(direct, task, on_cpu))
+	if (UNLIKELY(READ(direct, task, on_cpu)))
 		return 0;
-	wait = place_of(pid);
 	/* One that was preempted on its way to sleep waits already. */
-	if (wait && wait->tag != tag_of(pid))
-		begin(wait, tag_of(pid), READ(direct, queue, rq, clock), throttled_time(direct, queue), UNKNOWN);
+	if (LIKELY(wait && wait->tag != tag))
+		begin(wait, tag, queued(direct, task, queue), throttled_time(direct, queue), UNKNOWN);
 	return 0;
 }
 
@@ -430,9 +502,9 @@ static __always_inline int migrated(bool direct, struct task_struct *task, __u32
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(btf_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+int btf_switch(__u64 *arguments)
 {
-	return switched(true, preempt, prev, next);
+	return switched(true, arguments);
 }
 
 SEC("tp_btf/sched_wakeup")
@@ -454,9 +526,9 @@ int BPF_PROG(btf_migrate, struct task_struct *task, int to)
 }
 
 SEC("raw_tp/sched_switch")
-int BPF_PROG(raw_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+int raw_switch(__u64 *arguments)
 {
-	return switched(false, preempt, prev, next);
+	return switched(false, arguments);
 }
 
 SEC("raw_tp/sched_wakeup")

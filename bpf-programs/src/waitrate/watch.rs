@@ -48,7 +48,7 @@ pub struct Watch {
 type Link = Box<dyn Any + Send + Sync>;
 
 struct Maps {
-    generation: Array<MapData, u32>,
+    generation: Array<MapData, u64>,
     ids: Array<MapData, u64>,
     claims: BpfHashMap<MapData, u32, u64>,
     cells: PerCpuArray<MapData, RawCell>,
@@ -113,7 +113,7 @@ impl Watch {
             return Ok(());
         }
         self.generation = self.generation.wrapping_add(1).max(1);
-        self.maps.generation.set(0, self.generation, 0).map_err(map_error(".bss"))?;
+        self.maps.generation.set(0, u64::from(self.generation) << 32, 0).map_err(map_error(".bss"))?;
         let attached: Result<Vec<_>, _> = TRACEPOINTS
             .iter()
             .map(|(tracepoint, name)| attach(&mut self.object, self.hook, tracepoint, name))
