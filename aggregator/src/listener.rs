@@ -2,6 +2,7 @@
 //! moment. So are those that hold a place without using it ([`calls`]).
 
 mod calls;
+mod prefix;
 
 use std::{
     io,
@@ -65,7 +66,7 @@ pub(crate) fn connections(
     idle: Duration,
     metrics: Metrics,
     cut: CancellationToken,
-) -> impl Stream<Item = io::Result<Connection>> {
+) -> impl Stream<Item = io::Result<Box<Connection>>> {
     let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
     async_stream::stream! {
         let mut full_since = None;
@@ -91,7 +92,7 @@ pub(crate) fn connections(
                         tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
                     let cut = cut.child_token();
-                    yield Ok(Connection {
+                    yield Ok(Box::new(Connection {
                         peer: Peer::new(cut.clone(), stream.connect_info()),
                         stream,
                         cut: Box::pin(cut.cancelled_owned()),
@@ -100,7 +101,7 @@ pub(crate) fn connections(
                         heard: false,
                         unused: metrics.unused.clone(),
                         _place: place,
-                    });
+                    }));
                 }
                 _ => metrics.refused.inc(),
             }
@@ -120,7 +121,8 @@ pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, crate::Error> {
         .map_err(|source| crate::Error::Bind { address, source })
 }
 
-impl Connected for Connection {
+/// Boxed, because each future around it would have room for it of its own.
+impl Connected for Box<Connection> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {

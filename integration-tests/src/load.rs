@@ -13,6 +13,7 @@ mod run;
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -86,19 +87,19 @@ impl fmt::Debug for Waits {
 }
 
 impl Load {
-    /// Connects `agents` agents, all at once, and waits until each is welcomed.
-    pub async fn start(aggregator: SocketAddr, agents: usize) -> Result<Self> {
+    /// Connects the agents with these numbers, all at once, and waits until each is welcomed.
+    pub async fn start(aggregator: SocketAddr, agents: Range<usize>) -> Result<Self> {
         raise_file_limit();
         let (tally, orders, words) = (Arc::new(Tally::default()), watch::Sender::default(), Arc::new(Words::new()?));
-        let mut running = JoinSet::new();
-        for place in 0..agents {
+        let (mut running, count) = (JoinSet::new(), agents.len() as u64);
+        for place in agents {
             let source = Ipv4Addr::new(127, 1, 0, u8::try_from(1 + place / PER_SOURCE)?);
             let words = Arc::clone(&words);
             let agent = Agent::new(place, source.into(), aggregator, words, Arc::clone(&tally), orders.subscribe())?;
             #[allow(clippy::disallowed_methods, reason = "they end with the set that owns them")]
             running.spawn(agent.run());
         }
-        let load = Self { count: agents as u64, tally, orders, _agents: running };
+        let load = Self { count, tally, orders, _agents: running };
         load.until("all agents to be connected", |tally| tally.connected.load(Ordering::Relaxed) == load.count).await?;
         Ok(load)
     }

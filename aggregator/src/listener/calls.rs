@@ -19,6 +19,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::server::TcpConnectInfo};
 
+use crate::listener::prefix::PrefixApart;
+
 /// How long the aggregator waits for what a peer owes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Waits {
@@ -102,6 +104,7 @@ pub(crate) async fn track(patience: Duration, mut request: Request, next: Next) 
         request.extensions_mut().insert(peer.addresses);
         call
     });
+    let request = request.map(|body| Body::new(PrefixApart::new(body)));
     match timeout(patience, next.run(request)).await {
         Ok(answer) => answer.map(|body| Body::new(Answer { body, _call: call })),
         Err(_) => {

@@ -50,7 +50,7 @@ pub(super) async fn measure(dir: &Path, away: Duration) -> Result<Vec<Figure>> {
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let aggregator = Aggregator::start(dir, &settings).await?;
-    let load = Load::start(aggregator.addresses.grpc, AGENTS).await?;
+    let load = Load::start(aggregator.addresses.grpc, 0..AGENTS).await?;
     load.record(EVERY);
     sleep(WARM).await;
     load.waits();

@@ -1,5 +1,5 @@
-//! The measurement: an aggregator with nobody, with all agents silent, with all of them sending, and after all came back
-//! at once.
+//! The measurement: an aggregator with one agent that sends what all will, with all of them silent, with all of them
+//! sending, and after all came back at once. What the first takes is not of the connections.
 
 use std::{fmt, net::SocketAddr, path::Path, time::Duration};
 
@@ -46,7 +46,7 @@ pub struct Arguments {
 pub struct Report {
     pub agents: usize,
     pub connected_in: Duration,
-    /// Of the aggregator's resident memory for each agent: silent, and after the watch.
+    /// What each agent adds to the aggregator's resident memory: silent, and after the watch.
     pub silent_bytes: u64,
     pub sending_bytes: u64,
     /// Of one core, during the watch.
@@ -74,10 +74,15 @@ pub async fn run(arguments: &Arguments, dir: &Path) -> Result<Report> {
             (own.addresses.grpc, own.process.pid())
         }
     };
+    let one = Load::start(address, agents..agents + 1).await?;
+    one.record(every.0 / agents as u32);
+    sleep(every.0).await;
+    one.settle().await?;
+    drop(one);
     let (empty, logged) = (Usage::of(pid)?, logged(address).await?);
     let each = |usage: Usage| usage.resident_bytes.saturating_sub(empty.resident_bytes) / agents as u64;
     let began = Instant::now();
-    let load = Load::start(address, agents).await?;
+    let load = Load::start(address, 0..agents).await?;
     let connected_in = began.elapsed();
     sleep(settle.0).await;
     let silent_bytes = each(Usage::of(pid)?);
@@ -128,7 +133,7 @@ impl fmt::Display for Report {
         writeln!(f, "{} agents, all connected in {:.1} s", self.agents, self.connected_in.as_secs_f64())?;
         writeln!(
             f,
-            "resident memory a connection: {:.1} KiB silent, {:.1} KiB sending ({:.0} MiB without agents, peak {:.0} MiB)",
+            "resident memory a connection: {:.1} KiB silent, {:.1} KiB sending ({:.0} MiB before, peak {:.0} MiB)",
             kib(self.silent_bytes),
             kib(self.sending_bytes),
             mib(self.before_bytes),
