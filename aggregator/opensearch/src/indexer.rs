@@ -121,14 +121,15 @@ impl Indexer {
         retention::sweep(&self.writer, self.settings.retention, OffsetDateTime::now_utc()).await
     }
 
+    /// What was skipped is told once it is written: until then it comes again.
     async fn deliver(&self, delivery: Delivery) -> Result<Place, Error> {
-        for skipped in &delivery.skipped {
+        let (place, skipped) = (delivery.place.clone(), delivery.skipped.clone());
+        self.writer.write(delivery).await?;
+        for skipped in skipped {
             let events = skipped.next.saturating_sub(skipped.first);
             warn!(first = skipped.first, next = skipped.next, reason = ?skipped.reason, "events left the log unread");
             Counters::add(&self.writer.counters.skipped, usize::try_from(events).unwrap_or(usize::MAX));
         }
-        let place = delivery.place.clone();
-        self.writer.write(delivery).await?;
         Ok(place)
     }
 }
