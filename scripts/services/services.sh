@@ -56,6 +56,16 @@ launch() {
   echo $! >"$dir/pid"
 }
 
+# alive PID: it runs. One that has ended stays, as a zombie without other threads,
+# until somebody asks how it ended, which not every first process of a container does.
+alive() {
+  local text fields
+  text=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  # Behind the name: the state first, the number of threads as the 18th.
+  read -ra fields <<<"${text##*) }"
+  [[ ${fields[0]} != [ZX] ]] || ((fields[17] > 1))
+}
+
 # ready DIR COMMAND...: waits until COMMAND succeeds, then prints the pid in DIR.
 ready() {
   local dir=$1 pid i
@@ -65,7 +75,7 @@ ready() {
       echo "$pid"
       return
     fi
-    if ! kill -0 "$pid" 2>/dev/null; then
+    if ! alive "$pid"; then
       tail -n 20 "$dir/log" >&2
       die "the server in $dir ended; see $dir/log"
     fi
@@ -85,7 +95,7 @@ stop() {
   done
   for pid in "${pids[@]}"; do
     for ((i = 0; i < 300; i++)); do
-      kill -0 "$pid" 2>/dev/null || continue 2
+      alive "$pid" || continue 2
       sleep 0.1
     done
     die "pid $pid, of a server in $1, has not ended 30 s after SIGTERM"

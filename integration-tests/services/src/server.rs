@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{ports::Block, script};
@@ -151,9 +151,41 @@ fn end(directory: &Path) {
     // Somebody else may get the number.
     let _ = fs::remove_file(directory.join("pid"));
     for _ in 0..LOOK.1 {
-        if test_kill_process(pid).is_err() {
+        if has_ended(pid) {
             return;
         }
         thread::sleep(LOOK.0);
+    }
+}
+
+/// Whether a process is gone, or waits for its parent to ask how it ended: not every first process of a container asks.
+fn has_ended(pid: Pid) -> bool {
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    let Ok(stat) = fs::read_to_string(process.join("stat")) else { return true };
+    // Its first thread may have ended before the others.
+    let threads = fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+    threads <= 1 && stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let endings: [fn(&Path); 2] = [end, |directory| drop(script(&["stop", directory.to_str().unwrap()]))];
+        for ending in endings {
+            let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+            let pid = Pid::from_child(&child);
+            fs::write(directory.path().join("pid"), child.id().to_string()).unwrap();
+            let before = has_ended(pid);
+            ending(directory.path());
+            let then = has_ended(pid);
+            child.wait().unwrap();
+            assert_eq!([before, then, has_ended(pid)], [false, true, true]);
+        }
     }
 }
