@@ -1,5 +1,4 @@
-//! Replicas on a real Kafka: each gives the ledger of the whole fleet, and says where a node is and as of when; what one
-//! of them could not copy any more it says, too.
+//! Replicas on a real Kafka: each gives the ledger of the whole fleet, and says where a node is and as of when.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,11 +14,6 @@ use galen_proto::v1::{
 };
 use galen_services::{Server, kafka};
 use prost::Message;
-use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions},
-    client::DefaultClientContext,
-};
 use support::{Agent, Aggregator, EPOCH, PATIENCE, hello, queue, settings};
 use tempfile::tempdir;
 use tokio::time::Instant;
@@ -151,54 +145,4 @@ async fn every_replica_has_the_ledger_of_all_nodes_and_says_where_each_is() {
     both_say([&third, &second], "web-1", |node, ledger| !node.connected && ledger.delivered == 70).await;
     second.aggregator.stop().await;
     third.aggregator.stop().await;
-}
-
-/// As retention does.
-async fn takes_all_events(kafka: &Server) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
-    let mut all = TopicPartitionList::new();
-    (0..3).for_each(|partition| all.add_partition_offset("galen.events", partition, Offset::End).unwrap());
-    admin.delete_records(&all, &AdminOptions::new()).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_gone_from_kafka_before_it_was_copied_is_lost_to_that_copy_and_does_not_stay_buffered() {
-    let kafka = kafka();
-    let dirs = [tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap()];
-    let first = Replica::start(dirs[0].path(), &kafka).await;
-    let second = Replica::start(dirs[1].path(), &kafka).await;
-    let (mut agent, _) = first.aggregator.welcomed(hello("web-1", &[queue(1, 1)])).await;
-    agent.batch(batch(1, 40, 40)).await;
-    agent.acknowledged(40).await;
-    // Three are counted and did not come with an event: who knows of them has heard this.
-    says(&agent, Queue { account: account(43, 3, 0), ..queue(41, 41) }).await;
-    let is_whole = |_: &NodeLedger, ledger: &Ledger| (ledger.delivered, ledger.buffered) == (40, 3);
-    both_say([&first, &second], "web-1", is_whole).await;
-
-    takes_all_events(&kafka).await;
-    let third = Replica::start(dirs[2].path(), &kafka).await;
-    let lost = |ledger: &Ledger| {
-        let [lost] = &ledger.dropped[..] else { return 0 };
-        if lost.reason() == LossReason::LogLost { lost.count } else { 0 }
-    };
-    both_say([&third, &third], "web-1", |_, ledger| {
-        (ledger.observed, ledger.delivered, lost(ledger), ledger.buffered) == (43, 0, 40, 3)
-    })
-    .await;
-    agent.batch(Batch { account: account(44, 3, 0), ..batch(41, 41, 41) }).await;
-    agent.acknowledged(41).await;
-    both_say([&third, &third], "web-1", |_, ledger| {
-        (ledger.observed, ledger.delivered, lost(ledger), ledger.buffered) == (44, 1, 40, 3)
-    })
-    .await;
-    both_say([&first, &second], "web-1", |_, ledger| (ledger.delivered, ledger.dropped.len()) == (41, 0)).await;
-    let deadline = Instant::now() + PATIENCE;
-    while third.ledger().await.uncopied_records > 0 {
-        assert!(Instant::now() < deadline, "what is gone is not waited for");
-        tokio::task::yield_now().await;
-    }
-    for replica in [first, second, third] {
-        replica.aggregator.stop().await;
-    }
 }

@@ -326,12 +326,11 @@ impl Copier {
         Ok(())
     }
 
-    /// Takes note of where the partitions end, `now` or later, unless it is on the way there already.
+    /// Takes note of where the partitions end, `now` or later. An earlier note may not be reached any more, because
+    /// retention took what was before it.
     fn find_ends(&mut self, now: Instant) -> Result<(), Error> {
-        if self.ends.is_none() {
-            let ends = Ends::find(&self.consumer, &self.topic, &self.assigned, now);
-            self.ends = ends.map_err(|source| self.failed(source))?;
-        }
+        let ends = Ends::find(&self.consumer, &self.topic, &self.assigned, now);
+        self.ends = ends.map_err(|source| self.failed(source))?;
         Ok(())
     }
 
