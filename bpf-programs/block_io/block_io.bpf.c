@@ -92,6 +92,20 @@ static __always_inline struct folio *folio_of(struct page *page)
 	return (struct folio *)(info < -(1ul << 32) ? info - 1 : info & (unsigned long)page);
 }
 
+/* What a page is charged to, as an address whose low bits say that it is something else than a memory cgroup. */
+static __always_inline unsigned long charge_of(struct folio *folio)
+{
+	struct page___before_5_16 *older = (void *)folio;
+
+	if (bpf_core_field_exists(folio->memcg_data))
+		return BPF_CORE_READ(folio, memcg_data);
+	if (bpf_core_field_exists(older->memcg_data))
+		return BPF_CORE_READ(older, memcg_data);
+	if (bpf_core_field_exists(older->mem_cgroup))
+		return (unsigned long)BPF_CORE_READ(older, mem_cgroup);
+	return 0;
+}
+
 /* The memory cgroup that the first page of a request is charged to. */
 static __always_inline struct cgroup *page_owner(struct bio *bio)
 {
@@ -100,13 +114,12 @@ static __always_inline struct cgroup *page_owner(struct bio *bio)
 	struct folio *folio;
 	unsigned long data;
 
-	if (!page || !bpf_core_field_exists(((struct folio *)0)->memcg_data))
+	if (!page)
 		return NULL;
 	folio = folio_of(page);
 	if (!folio)
 		return NULL;
-	data = BPF_CORE_READ(folio, memcg_data);
-	/* The low bits say that it is something else than a memory cgroup. */
+	data = charge_of(folio);
 	if (!data || data & 3)
 		return NULL;
 	memory = (struct mem_cgroup *)data;

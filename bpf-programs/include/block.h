@@ -50,6 +50,13 @@ struct folio {
 	unsigned long memcg_data;
 };
 
+/* Up to 5.15, before there were folios. */
+struct page___before_5_16 {
+	/* Up to 5.10. */
+	struct mem_cgroup *mem_cgroup;
+	unsigned long memcg_data;
+};
+
 struct bio_vec {
 	struct page *bv_page;
 };

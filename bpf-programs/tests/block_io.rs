@@ -7,9 +7,12 @@ use galen_bpf::{
     Support,
     block_io::{Beginning, Direction, Phase, Usage, Watch},
 };
-use support::{Cgroup, Disk, Mount, kernel, wait_for};
+use support::{Cgroup, Disk, Mount, kernel};
 
 const BYTES: u64 = 16 << 20;
+/// At most that much of its own does a file system write for such a file, or does for the container that made it read it:
+/// some twenty blocks of at most 4 KiB, of bitmaps, inodes and the journal. One request of the file is larger.
+const METADATA: u64 = 128 << 10;
 
 fn watch(disk: &Disk) -> Watch {
     Watch::attach(&kernel(), &[disk.number()]).unwrap_or_else(|error| panic!("{error:?}"))
@@ -69,15 +72,16 @@ fn what_a_thread_of_the_kernel_writes_back_is_charged_to_the_container_that_dirt
     let (mount, cgroup) = (Mount::create(64 << 20), Cgroup::create());
     let watch = watch(&mount.disk);
     cgroup.run(&format!("exec dd if=/dev/zero of={}/file bs=1M count=16", mount.path.path().display()));
-    // Not by `fsync`, which writes in the name of the caller.
+    // Not by `fsync`, which writes in the name of the caller. All has been written when it returns.
     support::run("sync", &[]);
-    let owners = [Some(cgroup.owner()), Some(cgroup.memory_owner())];
-    let written = wait_for("all is written back", || {
-        let all = watch.usage();
-        let by_kernel = |usage: &&Usage| usage.user.is_kernel_thread || watch.support() != Support::Full;
-        let of_container = all.iter().filter(|usage| owners.contains(&usage.user.owner)).filter(by_kernel);
-        let bytes: u64 = of_container.map(|usage| usage.totals(Direction::Write).bytes).sum();
-        (bytes >= BYTES).then_some(bytes)
-    });
-    assert_eq!(written, BYTES);
+    let all = watch.usage();
+    // Where version 1 has no memory controller, nothing says whose the pages are.
+    let owners = match cgroup.memory_owner() {
+        Some(memory) => [Some(cgroup.owner()), Some(memory)],
+        None => [None, None],
+    };
+    let by_kernel = |usage: &&Usage| usage.user.is_kernel_thread || watch.support() != Support::Full;
+    let of_owner = all.iter().filter(|usage| owners.contains(&usage.user.owner)).filter(by_kernel);
+    let written: u64 = of_owner.map(|usage| usage.totals(Direction::Write).bytes).sum();
+    assert!((BYTES..=BYTES + METADATA).contains(&written), "{written} of {all:?}");
 }

@@ -157,10 +157,11 @@ impl Cgroup {
         Owner { hierarchy: self.hierarchy_or(Hierarchy::Blkio), cgroup: self.id() }
     }
 
-    /// The same in the hierarchy of memory.
-    pub(crate) fn memory_owner(&self) -> Owner {
-        let last = self.directories.last().unwrap();
-        Owner { hierarchy: self.hierarchy_or(Hierarchy::Memory), cgroup: fs::metadata(last).unwrap().ino() }
+    /// The same in the hierarchy of memory; `None` where version 1 has no such hierarchy.
+    pub(crate) fn memory_owner(&self) -> Option<Owner> {
+        let directory = if self.unified { self.directory() } else { self.directories.get(1)? };
+        let cgroup = fs::metadata(directory).unwrap().ino();
+        Some(Owner { hierarchy: self.hierarchy_or(Hierarchy::Memory), cgroup })
     }
 
     fn hierarchy_or(&self, of_version_1: Hierarchy) -> Hierarchy {
