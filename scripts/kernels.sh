@@ -126,6 +126,17 @@ sed '/^$/d' <<<"$runs" >"$root/tests/list"
 echo "$(realpath "${CARGO_TARGET_DIR:-target}")/tmp" >"$root/tests/scratch"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1 >"$work/initramfs")
 
+# Runs the guest of a suite with cgroups of a version, of this kernel, until it switches itself off; says all in the log.
+boot() {
+  local suite=$1 version=$2 image=$3 log=$4
+  truncate -s 0 "$work/disk" && truncate -s 1G "$work/disk"
+  # The kernel's check of its timer fails where the machine is too busy to emulate one in time.
+  timeout "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -net none -smp 2 -m 2048 \
+    -drive "file=$work/disk,if=none,id=disk,format=raw" -device nvme,drive=disk,serial=galen \
+    -kernel "$image" -initrd "$work/initramfs-$suite" -nographic -no-reboot \
+    -append "console=ttyS0 quiet panic=-1 no_timer_check cgroups=$version" </dev/null >"$log" 2>&1 || true
+}
+
 status=0
 for suite in "${suites[@]}"; do
   if ! image=$(kernel_of "$suite"); then
@@ -135,20 +146,25 @@ for suite in "${suites[@]}"; do
   cat "$work/initramfs" <(modules_of "$image") >"$work/initramfs-$suite"
   for version in 1 2; do
     log=$logs/$suite-$version.log
-    truncate -s 0 "$work/disk" && truncate -s 1G "$work/disk"
-    timeout "$limit" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -net none -smp 2 -m 2048 \
-      -drive "file=$work/disk,if=none,id=disk,format=raw" -device nvme,drive=disk,serial=galen \
-      -kernel "$image" -initrd "$work/initramfs-$suite" -nographic -no-reboot \
-      -append "console=ttyS0 quiet panic=-1 cgroups=$version" </dev/null >"$log" 2>&1 || true
+    boot "$suite" "$version" "$image" "$log"
+    # A CPU that is emulated by a thread of its own was seen to run the int3 of a static key after another CPU had
+    # patched it out again, which no kernel survives. One thread for both CPUs is too slow for what tests wait for.
+    if ! grep -q '^all was run' "$log" && grep -q 'Oops: int3' "$log"; then
+      echo "kernels: $suite, cgroups of version $version: once more, as the emulator broke the kernel: see $log.int3" >&2
+      cp "$log" "$log.int3"
+      boot "$suite" "$version" "$image" "$log"
+    fi
     awk -v "suite=$suite" -v "version=$version" '
       { sub(/\r$/, "") }
       /kernel [0-9]/ && !kernel { kernel = $NF }
       /^test result:/ { passed += $4; failed += $6 }
+      # A test that leaves itself out passes.
+      /skipped: / { skipped++ }
       /^test .* FAILED$/ { names = names "\n  " $2 }
       /^all was run/ { complete = 1 }
       END {
-        printf "%s, kernel %s, cgroups of version %s: %d passed, %d failed%s%s\n", suite, kernel, version, passed, failed,
-          complete ? "" : ", and it did not come to its end", names
+        printf "%s, kernel %s, cgroups of version %s: %d passed, %d failed, %d skipped themselves%s%s\n", suite, kernel,
+          version, passed - skipped, failed, skipped, complete ? "" : ", and it did not come to its end", names
         exit !(complete && passed && !failed)
       }' "$log" || { status=1; tail -n 40 "$log" >&2; }
   done
