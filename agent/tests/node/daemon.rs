@@ -61,7 +61,7 @@ pub(crate) fn installed(programs: &[&str]) -> bool {
     match programs.iter().find(|program| !is(program)) {
         None => true,
         Some(missing) => {
-            eprintln!("SKIPPED: this test needs the program {missing}");
+            galen_scratch::skip(&format!("this test needs the program {missing}"));
             false
         }
     }

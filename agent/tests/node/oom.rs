@@ -6,7 +6,7 @@ use crate::support::{Cgroup, TestAgent, data, hierarchies, memory_limit_file, ti
 async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_is_gone() {
     let hierarchies = hierarchies();
     let Some((version, root)) = hierarchies.memory_tree() else {
-        eprintln!("SKIPPED: no memory controller is mounted on this machine");
+        galen_scratch::skip("no memory controller is mounted on this machine");
         return;
     };
     let limit = memory_limit_file(version, root);
@@ -36,7 +36,7 @@ async fn a_kill_is_told_with_its_victim_and_memory_cgroup_also_when_the_cgroup_i
 async fn a_kill_is_told_with_what_is_left_in_the_cgroup_and_what_it_used_before() {
     let hierarchies = hierarchies();
     let Some((version, root)) = hierarchies.memory_tree() else {
-        eprintln!("SKIPPED: no memory controller is mounted on this machine");
+        galen_scratch::skip("no memory controller is mounted on this machine");
         return;
     };
     let test = attached().await;

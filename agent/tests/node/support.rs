@@ -243,7 +243,7 @@ pub(crate) fn cpu_roots(version: Version) -> Option<Vec<PathBuf>> {
         Version::V2 => hierarchies.unified.into_iter().collect(),
     };
     if roots.is_empty() {
-        eprintln!("SKIPPED: cgroup {version:?} is not mounted on this machine");
+        galen_scratch::skip(&format!("cgroup {version:?} is not mounted on this machine"));
     }
     (!roots.is_empty()).then_some(roots)
 }

@@ -59,7 +59,7 @@ impl Source for Forward {
 fn cpu_controller(hierarchies: &Hierarchies) -> Option<&std::path::Path> {
     let root = hierarchies.cpu.as_deref().or(hierarchies.unified.as_deref());
     if root.is_none() {
-        eprintln!("SKIPPED: no cpu controller is mounted on this machine");
+        galen_scratch::skip("no cpu controller is mounted on this machine");
     }
     root
 }
