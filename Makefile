@@ -60,6 +60,6 @@ bench: ## Measure what docs/benchmarks.md records; takes a while. Needs root. AR
 	RUSTFLAGS="$(release_flags)" cargo build --release --locked --workspace --bins --examples
 	scripts/bench.sh $(ARGS)
 
-soak: ## Kill agents, aggregators, Kafka and OpenSearch under load, 200 rounds; takes long. Needs root
+soak: ## Kill agents, aggregators, Kafka and OpenSearch under load, 100 rounds; takes long. Needs root
 	@scripts/bootstrap.sh test
-	GALEN_SOAK_ROUNDS=200 scripts/test.sh -p galen-integration-tests --test kill --test kafka $(ARGS)
+	GALEN_SOAK_ROUNDS=100 scripts/test.sh -p galen-integration-tests --test kill --test kafka $(ARGS)

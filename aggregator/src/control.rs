@@ -18,10 +18,7 @@ use galen_proto::v1::{
     SetTracerRequest, Setting, TriggerTracer, TriggerTracerRequest, command,
 };
 use serde_json::{Value, json};
-use tokio::{
-    sync::{mpsc::error::TrySendError, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
 pub use audit::{Audit, Entry};
 pub use desired::{Desired, FILE as DESIRED_FILE, Wanted};
@@ -172,11 +169,9 @@ impl Control {
     async fn order(&self, node: &str, command: command::Command) -> Result<ControlResponse, Error> {
         let orders = self.seats.orders(node).ok_or_else(|| Error::Away(node.into()))?;
         let (answer, answered) = oneshot::channel();
-        let order = Box::new(Order { command, answer: Some(answer) });
-        orders.try_send(order).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Busy(node.into()),
-            TrySendError::Closed(_) => Error::Away(node.into()),
-        })?;
+        orders.push(Order { command, answer: Some(answer) }).map_err(|_| Error::Busy(node.into()))?;
+        // If the session ends before it takes the order, both are gone.
+        drop(orders);
         let answered = timeout(ANSWER_WITHIN, answered).await.map_err(|_| Error::Late(node.into()))?;
         let CommandResult { outcome, detail, .. } = answered.map_err(|_| Error::Left(node.into()))?;
         Ok(ControlResponse { kept: false, outcome, detail })

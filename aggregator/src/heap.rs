@@ -1,18 +1,16 @@
-//! The call into the allocator.
-#![allow(unsafe_code, reason = "mallopt has no safe wrapper")]
+//! The heap of whatever contains an aggregator.
+//!
+//! Thousands of connections that come and go leave holes of all sizes. jemalloc keeps sizes apart, and gives pages of
+//! what was freed back within seconds, so that a large buffer of which little is used takes little.
+#![allow(unsafe_code, reason = "jemalloc looks for its settings by the name of a symbol")]
 
-/// Has the heap give back large blocks as soon as they are freed. To be called once, before threads are started.
-///
-/// glibc does so by itself until the first large block is freed; then it keeps all up to that size. The index makes and
-/// drops megabytes for each commit, which would stay, with holes between what lasts.
-pub(crate) fn give_back_large_blocks() {
-    #[cfg(target_env = "gnu")]
-    {
-        /// Larger than a batch, so that what each session needs again and again is not mapped each time.
-        const LARGE: libc::c_int = 256 * 1024;
-        // SAFETY: mallopt takes its own locks, and this setting is allowed at any time.
-        unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        }
-    }
-}
+use tikv_jemallocator::Jemalloc;
+
+#[global_allocator]
+static HEAP: Jemalloc = Jemalloc;
+
+/// Freed pages go back after a second, and at once where the kernel would only take them if it needed them; a burst
+/// does not ask the kernel for each page anew.
+// SAFETY: jemalloc reads a pointer to a text with a zero at its end from this symbol; nothing else has its name.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static SETTINGS: &[u8; 37] = b"dirty_decay_ms:1000,muzzy_decay_ms:0\0";

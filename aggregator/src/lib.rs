@@ -15,6 +15,7 @@ mod error;
 pub mod flame;
 mod grpc;
 pub mod health;
+mod heap;
 pub mod http;
 pub mod indexer;
 pub mod ingest;

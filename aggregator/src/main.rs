@@ -9,7 +9,6 @@ use galen_runtime::{Drained, Supervisor, config, signal, telemetry};
 
 mod arguments;
 mod dead_letters;
-mod heap;
 
 use arguments::{Arguments, Command, ConfigCommand};
 
@@ -40,7 +39,6 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let (config, settings) = load()?;
             telemetry::init(config.telemetry.format, &config.telemetry.filter)?;
             galen_aggregator::raise_file_limit();
-            heap::give_back_large_blocks();
             return tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()

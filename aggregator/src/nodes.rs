@@ -8,6 +8,7 @@
 
 mod book;
 mod figures;
+mod known;
 mod ledger;
 mod tracers;
 
@@ -30,6 +31,7 @@ pub use tracers::Totals;
 
 use book::Book;
 use figures::Figures;
+use known::{Known, Said};
 use tracers::Tracers;
 
 /// Tracers of a node that are kept.
@@ -50,7 +52,7 @@ pub struct Nodes {
 
 #[derive(Debug)]
 struct Inner {
-    nodes: HashMap<Arc<str>, Node>,
+    nodes: HashMap<Arc<str>, Box<Known>>,
     /// Of the same nodes. Who adds them up has clones, so that nobody waits meanwhile.
     books: HashMap<Arc<str>, Arc<Book>>,
     /// Of all nodes since the log began, those that were left out included.
@@ -115,16 +117,14 @@ impl Nodes {
             }
             let key: Arc<str> = name.into();
             inner.book(&key).logged(known.tallies(name));
-            inner.nodes.insert(
-                key,
-                Node {
-                    name: name.to_owned(),
-                    last_seen_unix_nanos: totals.touched_unix_nanos,
-                    events: totals.events,
-                    lost,
-                    ..Node::default()
-                },
-            );
+            let node = Node {
+                name: name.to_owned(),
+                last_seen_unix_nanos: totals.touched_unix_nanos,
+                events: totals.events,
+                lost,
+                ..Node::default()
+            };
+            inner.nodes.insert(key, Known::new(node));
         }
         let nodes = Self { cap: cap.max(1), inner: Mutex::new(inner), standings: None, copy: OnceLock::new() };
         nodes.inner.lock().make_room(nodes.cap);
@@ -160,8 +160,8 @@ impl Nodes {
     pub fn disconnected(&self, name: &str) {
         let mut inner = self.inner.lock();
         inner.figures.gone(name);
-        if let Some(node) = inner.nodes.get_mut(name) {
-            node.connected = false;
+        if let Some(known) = inner.nodes.get_mut(name) {
+            known.node.connected = false;
         }
         if let Some(standings) = &self.standings {
             standings.left(name);
@@ -195,7 +195,8 @@ impl Nodes {
             if !inner.nodes.contains_key(&*record.node) {
                 inner.node(&Arc::from(&*record.node), self.cap);
             }
-            let Some(node) = inner.nodes.get_mut(&*record.node) else { continue };
+            let Some(known) = inner.nodes.get_mut(&*record.node) else { continue };
+            let node = &mut known.node;
             node.events += record.events.len() as u64;
             node.last_seen_unix_nanos = node.last_seen_unix_nanos.max(record.received_unix_nanos);
             if let Some(book) = inner.books.get_mut(&*record.node) {
@@ -218,8 +219,8 @@ impl Nodes {
 
     /// Names of the tracers of a node, if it was heard of.
     pub fn tracers(&self, name: &str) -> Option<Vec<String>> {
-        let inner = self.inner.lock();
-        Some(inner.nodes.get(name)?.tracers.iter().map(|tracer| tracer.name.clone()).collect())
+        let said = self.inner.lock().nodes.get(name)?.said.clone();
+        Some(said.tracers().into_iter().map(|tracer| tracer.name).collect())
     }
 
     /// Events of a node that are in the log were put aside behind it.
@@ -254,10 +255,12 @@ impl Nodes {
     }
 
     pub fn fleet(&self) -> Fleet {
-        let (mut fleet, books) = {
+        let (mut fleet, books, connected) = {
             let inner = &mut *self.inner.lock();
             self.hear(inner);
-            (inner.fleet(), inner.books.values().cloned().collect::<Vec<_>>())
+            let connected = inner.nodes.values().filter(|known| known.node.connected);
+            let connected: Vec<_> = connected.map(|known| known.said.clone()).collect();
+            (inner.fleet(), inner.books.values().cloned().collect::<Vec<_>>(), connected)
         };
         fleet.forgotten = self.standings.as_ref().map_or(0, Standings::forgotten);
         // Behind the lock: sessions and the log wait for it.
@@ -266,12 +269,19 @@ impl Nodes {
             fleet.unbalanced += u64::from(unaccounted > 0);
             fleet.unaccounted = fleet.unaccounted.saturating_add(unaccounted);
         }
+        let mut tracer_nodes: HashMap<(String, i32), u64> = HashMap::new();
+        for tracer in connected.iter().flat_map(Said::tracers) {
+            *tracer_nodes.entry((tracer.name, tracer.support)).or_default() += 1;
+        }
+        for ((tracer, support), nodes) in tracer_nodes {
+            *fleet.tracer_nodes.entry((tracers::name(&fleet.tracers, tracer), support)).or_default() += nodes;
+        }
         fleet
     }
 }
 
 impl Inner {
-    /// Without the ledger.
+    /// Without the ledger, and without what the tracers are able to do.
     fn fleet(&self) -> Fleet {
         let mut fleet = Fleet {
             known: self.nodes.len() as u64,
@@ -285,17 +295,10 @@ impl Inner {
             left_out_figures: self.figures.left_out(),
             ..Fleet::default()
         };
-        let mut tracer_nodes: HashMap<(&str, i32), u64> = HashMap::new();
-        for node in self.nodes.values().filter(|node| node.connected) {
+        for Known { node, .. } in self.nodes.values().map(|known| &**known).filter(|known| known.node.connected) {
             fleet.connected += 1;
             fleet.backlog_events += node.backlog_events;
             fleet.buffer_bytes += node.buffer_bytes;
-            for tracer in &node.tracers {
-                *tracer_nodes.entry((tracer.name.as_str(), tracer.support)).or_default() += 1;
-            }
-        }
-        for ((tracer, support), nodes) in tracer_nodes {
-            *fleet.tracer_nodes.entry((self.tracers.name(tracer), support)).or_default() += nodes;
         }
         fleet
     }
@@ -305,7 +308,8 @@ impl Inner {
             self.make_room(cap - 1);
         }
         self.books.entry(Arc::clone(name)).or_default();
-        self.nodes.entry(Arc::clone(name)).or_insert_with(|| Node { name: (**name).to_owned(), ..Node::default() })
+        let new = || Known::new(Node { name: (**name).to_owned(), ..Node::default() });
+        &mut self.nodes.entry(Arc::clone(name)).or_insert_with(new).node
     }
 
     /// Of a node that is there.
@@ -315,7 +319,7 @@ impl Inner {
 
     /// The node said what its tracers do.
     fn tracers_of(&mut self, name: &str, mut tracers: Vec<TracerStatus>) {
-        let Some(node) = self.nodes.get_mut(name) else { return };
+        let Some(known) = self.nodes.get_mut(name) else { return };
         self.tracers.folded += tracers.len().saturating_sub(MAX_TRACERS) as u64;
         tracers.truncate(MAX_TRACERS);
         for tracer in &mut tracers {
@@ -324,8 +328,8 @@ impl Inner {
             }
             tracer.suppressed.truncate(tracers::REASONS);
         }
-        self.tracers.report(&node.tracers, &tracers);
-        node.tracers = tracers;
+        self.tracers.report(&known.said.tracers(), &tracers);
+        known.said = Said::new(tracers);
     }
 
     /// Leaves out disconnected nodes, those silent longest first, until at most `cap` are left and some room besides,
@@ -338,8 +342,8 @@ impl Inner {
         let mut silent: Vec<(i64, Arc<str>)> = self
             .nodes
             .iter()
-            .filter(|(_, node)| !node.connected)
-            .map(|(name, node)| (node.last_seen_unix_nanos, Arc::clone(name)))
+            .filter(|(_, known)| !known.node.connected)
+            .map(|(name, known)| (known.node.last_seen_unix_nanos, Arc::clone(name)))
             .collect();
         silent.sort_unstable();
         for (_, name) in silent.into_iter().take(excess) {

@@ -6,11 +6,12 @@
 //!
 //! Bounded: agents ([`Seats`]), new sessions a second ([`Admission`]), bytes underway of each (it is not read from while they exceed its credit) and of all
 //! (the queue of [`Ingest`]), answers that the agent does not read (the session ends), commands underway and waiting
-//! ([`Seats::orders`]).
+//! ([`Orders`]).
 
 mod admission;
 mod commands;
 mod metrics;
+mod orders;
 mod refusal;
 mod seats;
 mod stream;
@@ -26,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use admission::Admission;
 pub use metrics::Metrics;
+pub use orders::Orders;
 pub use refusal::Refusal;
 pub use seats::{Seat, Seats};
 pub use validate::{Announced, Limits};
@@ -104,10 +106,10 @@ impl AgentService for Service {
         }
         let (outbox, answers) = mpsc::channel::<stream::Answer>(OUTBOX);
         let sessions = Arc::clone(&self.0);
-        let peer = request.extensions().get::<Peer>().cloned();
-        let session = stream::run(sessions, request.into_inner(), outbox, peer);
+        let cut = request.extensions().get::<Peer>().map(Peer::cut);
+        let session = stream::run(sessions, request.into_inner(), outbox, cut);
         self.0.supervisor.spawn("session", OnEnd::Ignore, session);
-        let answers = ReceiverStream::new(answers).map(|answer| answer.map(|message| *message));
+        let answers = ReceiverStream::new(answers).map(|answer| *answer);
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -175,12 +175,13 @@ async fn a_replica_that_hung_while_its_agent_moved_tells_nothing_twice() -> Resu
     Ok(())
 }
 
-#[tokio::test]
+/// Beside the test's own thread, which looks at all events in one go: what happens to connections is seen meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_was_accepted_is_found_once_on_every_replica_whatever_is_killed() -> Result<()> {
     survives(Fleet::start(None).await?).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_was_accepted_is_found_once_in_opensearch_whatever_is_killed() -> Result<()> {
     survives(Fleet::start(Some(opensearch())).await?).await
 }

@@ -15,7 +15,8 @@ const ROUNDS: usize = 20;
 /// Longest life of a program before it is killed.
 const LIFE_MILLIS: u64 = 900;
 
-#[tokio::test]
+/// Beside the test's own thread, which looks at all events in one go: what happens to connections is seen meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_was_accepted_is_stored_once_whatever_is_killed() -> Result<()> {
     let rounds = std::env::var("GALEN_SOAK_ROUNDS").map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
     let seed = std::env::var("GALEN_SEED").map_or_else(|_| Ok(fastrand::u64(..)), |seed| seed.parse())?;

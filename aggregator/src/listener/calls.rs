@@ -76,8 +76,8 @@ impl Peer {
     }
 
     /// Ends the connection, for one that takes nothing of what it is sent, not even an end.
-    pub(crate) fn cut(&self) {
-        self.cut.cancel();
+    pub(crate) fn cut(&self) -> CancellationToken {
+        self.cut.clone()
     }
 
     fn call(&self) -> Call {

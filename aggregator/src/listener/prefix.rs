@@ -12,7 +12,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Body as HttpBody, Frame};
 
 /// Of a message of gRPC: a byte that says whether it is compressed, and four with its length.
 const PREFIX: usize = 5;
@@ -71,10 +71,6 @@ impl HttpBody for PrefixApart {
 
     fn is_end_stream(&self) -> bool {
         self.come.is_empty() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
 

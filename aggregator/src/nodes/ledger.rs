@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use galen_kafka::{Mirror, Standings, Word};
 use galen_proto::v1::{GetLedgerResponse, Ledger, Node, NodeLedger, Queue, Standing};
 
-use super::{Book, Inner, Nodes};
+use super::{Book, Inner, Known, Nodes};
 use crate::ingest::now_unix_nanos;
 
 impl Nodes {
@@ -18,8 +18,8 @@ impl Nodes {
             let named = inner.books.iter().filter(|(node, _)| name.is_none_or(|name| name == &***node));
             named
                 .map(|(node, book)| {
-                    let here = inner.nodes.get(node).map_or((false, 0), |node| (node.connected, node.backlog_events));
-                    (Arc::clone(node), Arc::clone(book), here)
+                    let here = inner.nodes.get(node).map(|known| (known.node.connected, known.node.backlog_events));
+                    (Arc::clone(node), Arc::clone(book), here.unwrap_or_default())
                 })
                 .collect()
         };
@@ -47,14 +47,15 @@ impl Nodes {
 
     /// Every node, by name, wherever it is connected.
     pub fn list(&self) -> Vec<Node> {
-        let mut nodes: Vec<(Node, Option<Arc<Book>>)> = {
+        let mut nodes: Vec<(Box<Known>, Option<Arc<Book>>)> = {
             let inner = &mut *self.inner.lock();
             self.hear(inner);
-            inner.nodes.iter().map(|(name, node)| (node.clone(), inner.books.get(name).cloned())).collect()
+            inner.nodes.iter().map(|(name, known)| (known.clone(), inner.books.get(name).cloned())).collect()
         };
-        nodes.sort_unstable_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        nodes.sort_unstable_by(|(a, _), (b, _)| a.node.name.cmp(&b.node.name));
         let (here, now) = (self.replica(), (Instant::now(), now_unix_nanos()));
-        let placed = nodes.into_iter().map(|(mut node, book)| {
+        let placed = nodes.into_iter().map(|(known, book)| {
+            let mut node = known.whole();
             let word = book.as_ref().and_then(|book| book.word.as_ref());
             node.replica = word.map(|word| word.standing.replica.clone()).unwrap_or_default();
             if let Some(word) = book.as_ref().and_then(|book| book.elsewhere(here)) {

@@ -3,9 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use galen_proto::v1::{Command, CommandResult, command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::control::{DO_WITHIN, Order};
+use crate::{
+    control::{DO_WITHIN, Order},
+    session::Orders,
+};
 
 /// Commands that an agent is given at a time: fewer than it takes.
 const UNDERWAY: usize = 8;
@@ -31,13 +34,10 @@ impl Commands {
     }
 
     /// The next to send, once there is one.
-    pub(super) async fn next(&mut self, orders: &mut mpsc::Receiver<Box<Order>>) -> Command {
+    pub(super) async fn next(&mut self, orders: &Orders) -> Command {
         let order = match self.first.pop_front() {
             Some(command) => Order { command, answer: None },
-            None => match orders.recv().await {
-                Some(order) => *order,
-                None => std::future::pending().await,
-            },
+            None => orders.next().await,
         };
         self.last += 1;
         self.underway.insert(self.last, order.answer);
@@ -80,17 +80,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_reaches_who_asked_and_one_that_is_given_up_makes_room() {
-        let (orders, mut queue) = mpsc::channel(UNDERWAY);
+        let orders = Orders::default();
         let mut commands = Commands::new(vec![record()]);
         let mut asking = Vec::new();
         for _ in 1..UNDERWAY {
             let (answer, answered) = oneshot::channel();
-            orders.send(Box::new(Order { command: record(), answer: Some(answer) })).await.unwrap();
+            orders.push(Order { command: record(), answer: Some(answer) }).unwrap();
             asking.push(answered);
         }
         for id in 1..=UNDERWAY as u64 {
             assert!(commands.has_room());
-            assert_eq!(commands.next(&mut queue).await.id, id);
+            assert_eq!(commands.next(&orders).await.id, id);
         }
         assert!(!commands.has_room());
         let result = |id| CommandResult { id, outcome: CommandOutcome::Done.into(), detail: String::new() };

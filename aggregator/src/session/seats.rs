@@ -3,13 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{control::Order, nodes::Nodes, session::Refusal};
-
-/// Orders that may wait for a session. Boxed, because a channel has room for 32 from its beginning.
-const ORDERS: usize = 16;
+use crate::{
+    nodes::Nodes,
+    session::{Orders, Refusal},
+};
 
 /// All seats.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ struct Taken {
 struct Holder {
     id: u64,
     replaced: CancellationToken,
-    orders: mpsc::Sender<Box<Order>>,
+    orders: Arc<Orders>,
 }
 
 /// Held by a session for as long as it lasts.
@@ -42,7 +42,7 @@ pub struct Seat {
     /// A newer session of the node has begun.
     pub replaced: CancellationToken,
     /// What the node is asked to do.
-    pub orders: mpsc::Receiver<Box<Order>>,
+    pub orders: Arc<Orders>,
 }
 
 impl Seats {
@@ -61,8 +61,8 @@ impl Seats {
         let node = key.unwrap_or_else(|| node.into());
         taken.next += 1;
         let (id, replaced) = (taken.next, CancellationToken::new());
-        let (sender, orders) = mpsc::channel(ORDERS);
-        let holder = Holder { id, replaced: replaced.clone(), orders: sender };
+        let orders = Arc::<Orders>::default();
+        let holder = Holder { id, replaced: replaced.clone(), orders: Arc::clone(&orders) };
         if let Some(before) = taken.by_node.insert(Arc::clone(&node), holder) {
             before.replaced.cancel();
         }
@@ -70,8 +70,8 @@ impl Seats {
     }
 
     /// The way to the session of a node, if it is connected.
-    pub fn orders(&self, node: &str) -> Option<mpsc::Sender<Box<Order>>> {
-        self.taken.lock().by_node.get(node).map(|holder| holder.orders.clone())
+    pub fn orders(&self, node: &str) -> Option<Arc<Orders>> {
+        self.taken.lock().by_node.get(node).map(|holder| Arc::clone(&holder.orders))
     }
 
     /// Waits until nobody is connected.

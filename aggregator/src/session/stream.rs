@@ -16,12 +16,12 @@ use tokio::{
     sync::mpsc::{self, error::SendTimeoutError},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
     control::outcome_name,
     ingest::{Receipts, Rejected, now_unix_nanos},
-    listener::Peer,
     session::{
         Announced, Refusal, Seat, Sessions,
         commands::{Answered, Commands},
@@ -33,7 +33,7 @@ use crate::{
 const PATIENCE: u32 = 3;
 
 /// Boxed, because a channel has room for 32 from its beginning.
-pub(super) type Answer = Result<Box<AggregatorMessage>, Status>;
+pub(super) type Answer = Box<Result<AggregatorMessage, Status>>;
 type Outbox = mpsc::Sender<Answer>;
 type Submission = Pin<Box<dyn Future<Output = Result<(), Rejected>> + Send>>;
 
@@ -56,55 +56,59 @@ impl From<Rejected> for End {
     }
 }
 
-/// Runs a session; its end is an answer to the agent, never an error of the task.
-pub(super) async fn run(
+/// Runs a session; its end is an answer to the agent, never an error of the task. `cut` ends its connection.
+///
+/// An `async fn` would have room for its arguments twice, and there are thousands of them.
+pub(super) fn run(
     sessions: Arc<Sessions>,
     mut inbox: Streaming<AgentMessage>,
     outbox: Outbox,
-    peer: Option<Peer>,
-) -> Result<(), BoxError> {
-    // Kept free for the reason that the session ends with.
-    let Ok(last_word) = outbox.clone().reserve_owned().await else { return Ok(()) };
+    cut: Option<CancellationToken>,
+) -> impl Future<Output = Result<(), BoxError>> {
     let shutdown = sessions.supervisor.token();
-    let mut node = String::new();
-    let ended = {
-        // Pinned where it is, and what is needed only to begin in a box that goes: there are thousands of them.
-        let session = pin!(async {
-            let mut session = Box::pin(async {
-                let terms = &sessions.terms;
-                let (hello, announced) = greet(&mut inbox, terms.limits.batch_bytes, terms.hello).await?;
-                node.clone_from(&hello.node);
-                Session::begin(Arc::clone(&sessions), hello, announced, outbox).await
-            })
-            .await?;
-            let replaced = session.seat.replaced.clone();
+    async move {
+        // Kept free for the reason that the session ends with.
+        let Ok(last_word) = outbox.clone().reserve_owned().await else { return Ok(()) };
+        let mut node = String::new();
+        let ended = {
+            // Pinned where it is, and what is needed only to begin in a box that goes.
+            let session = pin!(async {
+                let mut session = Box::pin(async {
+                    let terms = &sessions.terms;
+                    let (hello, announced) = greet(&mut inbox, terms.limits.batch_bytes, terms.hello).await?;
+                    node.clone_from(&hello.node);
+                    Session::begin(Arc::clone(&sessions), hello, announced, outbox).await
+                })
+                .await?;
+                let replaced = session.seat.replaced.clone();
+                tokio::select! {
+                    biased;
+                    () = replaced.cancelled() => Err(End::from(Refusal::Replaced)),
+                    end = session.serve(&mut inbox) => end,
+                }
+            });
             tokio::select! {
                 biased;
-                () = replaced.cancelled() => Err(End::from(Refusal::Replaced)),
-                end = session.serve(&mut inbox) => end,
+                () = shutdown.cancelled() => Err(End::from(Refusal::ShuttingDown)),
+                ended = session => ended,
             }
-        });
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => Err(End::from(Refusal::ShuttingDown)),
-            ended = session => ended,
-        }
-    };
-    sessions.metrics.connected.set(sessions.seats.count() as i64);
-    match ended {
-        Ok(never) => match never {},
-        Err(End::Left) => sessions.metrics.ended.with_label_values(&["left"]).inc(),
-        Err(End::Refused(refusal)) => {
-            tracing::info!(node, reason = %refusal, "session ended");
-            // It would not read the reason either, and hold its place for ever.
-            if let (Refusal::NotReading, Some(peer)) = (&refusal, &peer) {
-                peer.cut();
+        };
+        sessions.metrics.connected.set(sessions.seats.count() as i64);
+        match ended {
+            Ok(never) => match never {},
+            Err(End::Left) => sessions.metrics.ended.with_label_values(&["left"]).inc(),
+            Err(End::Refused(refusal)) => {
+                tracing::info!(node, reason = %refusal, "session ended");
+                // It would not read the reason either, and hold its place for ever.
+                if let (Refusal::NotReading, Some(cut)) = (&refusal, &cut) {
+                    cut.cancel();
+                }
+                sessions.metrics.ended.with_label_values(&[refusal.label()]).inc();
+                last_word.send(Box::new(Err(Status::from(&refusal))));
             }
-            sessions.metrics.ended.with_label_values(&[refusal.label()]).inc();
-            last_word.send(Err(Status::from(&refusal)));
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Waits for a valid hello.
@@ -201,7 +205,7 @@ impl Session {
             heartbeat_millis: terms.heartbeat.as_millis() as u32,
         };
         let welcome = aggregator_message::Message::Welcome(welcome);
-        outbox.send(Ok(Box::new(AggregatorMessage { message: Some(welcome) }))).await.map_err(|_| End::Left)?;
+        outbox.send(Box::new(Ok(AggregatorMessage { message: Some(welcome) }))).await.map_err(|_| End::Left)?;
         Ok(Self {
             sessions,
             seat,
@@ -238,7 +242,7 @@ impl Session {
                 _ = ticks.tick() => Step::Tick,
                 () = &mut turn, if stays => Step::Goodbye,
                 () = may_leave(self.presence) => Step::Close,
-                command = self.commands.next(&mut self.seat.orders), if orders => Step::Order(command),
+                command = self.commands.next(&self.seat.orders), if orders => Step::Order(command),
                 message = inbox.message(), if reads => Step::Message(message),
                 () = self.outbox.closed() => Step::Gone,
             };
@@ -342,8 +346,8 @@ impl Session {
 
     /// Waits for an agent that is slow to read, but not for ever.
     async fn send(&mut self, message: aggregator_message::Message) -> Result<(), End> {
-        let message = Box::new(AggregatorMessage { message: Some(message) });
-        match self.outbox.send_timeout(Ok(message), self.sessions.terms.heartbeat * PATIENCE).await {
+        let answer = Box::new(Ok(AggregatorMessage { message: Some(message) }));
+        match self.outbox.send_timeout(answer, self.sessions.terms.heartbeat * PATIENCE).await {
             Ok(()) => Ok(()),
             Err(SendTimeoutError::Timeout(_)) => Err(Refusal::NotReading.into()),
             Err(SendTimeoutError::Closed(_)) => Err(End::Left),

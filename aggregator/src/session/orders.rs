@@ -1,0 +1,41 @@
+//! What a node is asked to do, until its session takes it.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::control::Order;
+
+/// Orders that may wait.
+const WAITING: usize = 16;
+
+/// Of one session. Takes no room for what it does not hold, as a channel would: there are thousands of them.
+#[derive(Debug, Default)]
+pub struct Orders {
+    waiting: Mutex<VecDeque<Order>>,
+    came: Notify,
+}
+
+impl Orders {
+    /// Gives the order back if too many wait.
+    pub(crate) fn push(&self, order: Order) -> Result<(), Order> {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= WAITING {
+            return Err(order);
+        }
+        waiting.push_back(order);
+        self.came.notify_one();
+        Ok(())
+    }
+
+    /// The oldest, once there is one. For one to wait at a time.
+    pub(super) async fn next(&self) -> Order {
+        loop {
+            if let Some(order) = self.waiting.lock().pop_front() {
+                return order;
+            }
+            self.came.notified().await;
+        }
+    }
+}
