@@ -46,31 +46,40 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where a hierarchy is mounted here; `None`, having said so, when it is not.
-pub(crate) fn mount_of(is: impl Fn(&str, &str) -> bool, what: &str) -> Option<PathBuf> {
+/// Where a hierarchy is mounted here.
+fn mount_of(is: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let found = mounts.lines().find_map(|line| {
+    mounts.lines().find_map(|line| {
         let fields: Vec<_> = line.split(' ').collect();
         is(fields[2], fields[3]).then(|| PathBuf::from(fields[1]))
-    });
-    if found.is_none() {
-        galen_scratch::skip(&format!("{what} is not mounted here"));
-    }
-    found
+    })
 }
 
+fn mount_of_v1() -> Option<PathBuf> {
+    mount_of(|kind, options| kind == "cgroup" && options.split(',').any(|option| option == "cpu"))
+}
+
+fn mount_of_v2() -> Option<PathBuf> {
+    mount_of(|kind, _| kind == "cgroup2")
+}
+
+/// `None`, having said so, when it is not mounted here; so is [`v2`].
 pub(crate) fn v1() -> Option<PathBuf> {
-    let is = |kind: &str, options: &str| kind == "cgroup" && options.split(',').any(|option| option == "cpu");
-    mount_of(is, "the cpu hierarchy of cgroup v1")
+    mount_of_v1().or_else(|| skip("the cpu hierarchy of cgroup v1"))
 }
 
 pub(crate) fn v2() -> Option<PathBuf> {
-    mount_of(|kind, _| kind == "cgroup2", "cgroup v2")
+    mount_of_v2().or_else(|| skip("cgroup v2"))
+}
+
+fn skip(what: &str) -> Option<PathBuf> {
+    galen_scratch::skip(&format!("{what} is not mounted here"));
+    None
 }
 
 /// Either version, for what is not about versions.
 pub(crate) fn any() -> PathBuf {
-    v1().or_else(v2).expect("no cgroups here")
+    mount_of_v1().or_else(mount_of_v2).expect("no cgroups here")
 }
 
 /// A process of `tests/workload.c` in a cgroup.
