@@ -39,3 +39,29 @@ impl Orders {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use galen_proto::v1::{ReloadSettings, SetTracer, command};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn orders_come_in_turn_and_those_that_find_no_room_go_back() {
+        let orders = Orders::default();
+        let set = |tracer: String| command::Command::SetTracer(SetTracer { tracer, enabled: None });
+        for place in 0..WAITING {
+            orders.push(Order { command: set(place.to_string()), answer: None }).unwrap();
+        }
+        let reload = command::Command::ReloadSettings(ReloadSettings::default());
+        let back = orders.push(Order { command: reload.clone(), answer: None }).unwrap_err();
+        assert_eq!(back.command, reload);
+        for place in 0..WAITING {
+            assert_eq!(orders.next().await.command, set(place.to_string()));
+        }
+        // Whoever waits hears of the next.
+        let (waited, pushed) = tokio::join!(orders.next(), async { orders.push(back) });
+        pushed.unwrap();
+        assert_eq!(waited.command, reload);
+    }
+}
