@@ -75,7 +75,7 @@ impl Peer {
         self.calls.lock().any
     }
 
-    /// Ends the connection, for one that takes nothing of what it is sent, not even an end.
+    /// Cancelled, it ends the connection: for one that takes nothing of what it is sent, not even an end.
     pub(crate) fn cut(&self) -> CancellationToken {
         self.cut.clone()
     }
