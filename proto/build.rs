@@ -4,10 +4,11 @@ use std::{env, fs, path::Path};
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "galen/v1/agent.proto",
     "galen/v1/control.proto",
     "galen/v1/event.proto",
+    "galen/v1/incident.proto",
     "galen/v1/log.proto",
     "galen/v1/query.proto",
     "pprof/profile.proto",

@@ -17,7 +17,7 @@ pub const MIN_CREDIT: u64 = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Directory of the log, of the store and of the file `addresses.json`. One aggregator each.
+    /// Directory of the log, of the store, of the incidents and of the file `addresses.json`. One aggregator each.
     pub data_dir: PathBuf,
     /// On SIGTERM the aggregator sends its agents elsewhere and ends what is underway, in at most so long.
     pub shutdown_deadline: Span,
@@ -31,6 +31,8 @@ pub struct Config {
     pub store: Store,
     /// OpenSearch, if there is one: events are found there instead of in the store.
     pub opensearch: OpenSearch,
+    /// Events with one cause, joined across nodes.
+    pub incidents: crate::incidents::Config,
     /// The streams of the agents.
     pub sessions: Sessions,
     /// The aggregator's own messages, on its standard error.
@@ -141,6 +143,7 @@ impl Default for Config {
             kafka: galen_kafka::Config::default(),
             store: Store::default(),
             opensearch: OpenSearch::default(),
+            incidents: crate::incidents::Config::default(),
             sessions: Sessions::default(),
             telemetry: Telemetry::default(),
         }
@@ -238,6 +241,9 @@ pub struct Settings {
     pub kafka: Option<galen_kafka::Settings>,
     pub store: Store,
     pub opensearch: Option<galen_opensearch::Settings>,
+    pub incidents: galen_incidents::Limits,
+    /// Whether the log is read for incidents.
+    pub join: bool,
     pub sessions: Sessions,
     /// Whether the log is read into the store. Only measurements turn it off.
     pub index: bool,
@@ -249,8 +255,18 @@ impl TryFrom<Config> for Settings {
     type Error = Invalid;
 
     fn try_from(config: Config) -> Result<Self, Invalid> {
-        let Config { data_dir, shutdown_deadline, listen, log, kafka, store, opensearch, sessions, telemetry: _ } =
-            config;
+        let Config {
+            data_dir,
+            shutdown_deadline,
+            listen,
+            log,
+            kafka,
+            store,
+            opensearch,
+            incidents,
+            sessions,
+            telemetry: _,
+        } = config;
         let require = |met: bool, key, must| if met { Ok(()) } else { Err(Invalid::Range { key, must }) };
         require(!data_dir.as_os_str().is_empty(), "data_dir", "not be empty")?;
         require(log.segment_bytes >= Size::kib(64), "log.segment_bytes", "be at least 64KiB")?;
@@ -279,6 +295,8 @@ impl TryFrom<Config> for Settings {
             kafka: galen_kafka::Settings::new(kafka)?,
             store,
             opensearch: self::opensearch(opensearch)?,
+            join: incidents.enabled,
+            incidents: incidents.try_into()?,
             sessions,
             index: true,
             waits: Waits::default(),

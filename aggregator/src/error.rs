@@ -16,6 +16,8 @@ pub enum Error {
     },
     #[error("failed to open the log")]
     Log(#[from] galen_log::Error),
+    #[error("failed to open the incidents")]
+    Incidents(#[from] galen_incidents::Error),
     #[error("failed to open Kafka")]
     Kafka(#[from] galen_kafka::Error),
     #[error("failed to open the store")]

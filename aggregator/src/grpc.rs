@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use axum::middleware::from_fn;
 use galen_proto::v1::{
     agent_service_server::AgentServiceServer, control_service_server::ControlServiceServer,
-    query_service_server::QueryServiceServer,
+    incident_service_server::IncidentServiceServer, query_service_server::QueryServiceServer,
 };
 use galen_runtime::OnEnd;
 use tokio::net::TcpListener;
@@ -16,6 +16,7 @@ use crate::{
     Error, Parts,
     control::{self, Audit, Control},
     health::Health,
+    incidents,
     ingest::Ingest,
     listener, query,
     session::{self, Admission, Limits, Seats, Service, Sessions, Terms},
@@ -81,6 +82,7 @@ pub(crate) async fn start(
     let agents = AgentServiceServer::new(Service(Arc::new(agents)))
         .max_decoding_message_size((sessions.max_batch_bytes.0 + ENVELOPE) as usize);
     let questions = query::Service { queries: health.queries.clone(), shutdown: parts.supervisor.token() };
+    let incidents = incidents::Service { incidents: parts.incidents.clone(), shutdown: parts.supervisor.token() };
     let described = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(galen_proto::DESCRIPTORS)
@@ -88,6 +90,7 @@ pub(crate) async fn start(
     };
     let routes = Routes::new(agents)
         .add_service(QueryServiceServer::new(questions))
+        .add_service(IncidentServiceServer::new(incidents))
         .add_service(ControlServiceServer::new(control::Service(control)))
         .add_service(health.serve(&parts.supervisor).await)
         .add_service(described().build_v1()?)

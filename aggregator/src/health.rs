@@ -3,7 +3,7 @@
 //!
 //! - `galen.v1.AgentService`, and the whole server, which is the empty name: serves while the log takes events, until the
 //!   aggregator leaves.
-//! - `galen.v1.QueryService` and `galen.v1.ControlService`: serve until the aggregator leaves.
+//! - `galen.v1.QueryService`, `.IncidentService` and `.ControlService`: serve until the aggregator leaves.
 //! - `/readyz`: all of that, and that Kafka can be reached where it is the log.
 //!
 //! What reads the log stands in nobody's way, and keeps no agent away: where the store, OpenSearch or the copy of Kafka is
@@ -13,7 +13,7 @@
 
 use galen_proto::v1::{
     agent_service_server::SERVICE_NAME as AGENTS, control_service_server::SERVICE_NAME as CONTROL,
-    query_service_server::SERVICE_NAME as QUESTIONS,
+    incident_service_server::SERVICE_NAME as INCIDENTS, query_service_server::SERVICE_NAME as QUESTIONS,
 };
 use galen_runtime::{OnEnd, Supervisor};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,9 @@ use crate::{
 
 /// The whole server.
 const SERVER: &str = "";
+/// Those that serve while the log takes events, and those that serve until the aggregator leaves.
+const TAKE: [&str; 2] = [SERVER, AGENTS];
+const ANSWER: [&str; 3] = [QUESTIONS, INCIDENTS, CONTROL];
 
 /// Knows the answer. Clones are the same.
 #[derive(Clone)]
@@ -81,7 +84,7 @@ impl Health {
             }
         }
         // Ends the streams of those who watch, who would hold up the server's end.
-        for service in [SERVER, AGENTS, QUESTIONS, CONTROL] {
+        for service in TAKE.into_iter().chain(ANSWER) {
             reporter.clear_service_status(service).await;
         }
     }
@@ -89,7 +92,8 @@ impl Health {
     async fn report(&self, reporter: &HealthReporter) {
         let stays = !self.leaving.has_begun();
         let takes = stays && self.log.refusal().is_none();
-        for (service, serves) in [(SERVER, takes), (AGENTS, takes), (QUESTIONS, stays), (CONTROL, stays)] {
+        let services = TAKE.map(|service| (service, takes)).into_iter().chain(ANSWER.map(|service| (service, stays)));
+        for (service, serves) in services {
             let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(service, status).await;
         }

@@ -11,6 +11,7 @@ mod api;
 mod cloudevent;
 mod error;
 mod guard;
+mod incidents;
 mod ledger;
 mod openapi;
 mod ops;
@@ -28,12 +29,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use server::{Limits, Metrics, serve};
 
-use crate::{health::Health, metrics::Registry, query::Queries};
+use crate::{health::Health, incidents::Incidents, metrics::Registry, query::Queries};
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Context {
     pub queries: Queries,
+    pub incidents: Incidents,
     pub health: Health,
     pub registry: Registry,
     /// Ends those who follow.
@@ -73,6 +75,8 @@ fn api() -> OpenApiRouter<Context> {
         .routes(routes!(profile::svg))
         .routes(routes!(profile::folded))
         .routes(routes!(profile::pprof))
+        .routes(routes!(incidents::list_incidents))
+        .routes(routes!(incidents::get_incident))
         .routes(routes!(api::list_nodes))
         .routes(routes!(api::get_ledger))
         .routes(routes!(api::get_status))

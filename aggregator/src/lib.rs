@@ -17,6 +17,7 @@ mod grpc;
 pub mod health;
 mod heap;
 pub mod http;
+pub mod incidents;
 pub mod indexer;
 pub mod ingest;
 pub mod kafka;
@@ -51,6 +52,7 @@ pub use listener::Waits;
 use archive::Kept;
 use control::Desired;
 use health::Health;
+use incidents::Incidents;
 use ingest::Ingest;
 use kafka::Kafka;
 use leaving::Leaving;
@@ -79,6 +81,7 @@ pub struct Parts {
     pub kafka: Option<Kafka>,
     pub nodes: Arc<Nodes>,
     pub desired: Arc<Desired>,
+    pub incidents: Incidents,
     pub registry: Registry,
     pub ingest_metrics: ingest::Metrics,
     pub supervisor: Supervisor,
@@ -119,7 +122,8 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
 
     // Whoever reads the log is opened before it: it must not give an offset again that a reader has seen.
     let kept = Kept::open(&settings).await?;
-    let floor = kept.floor()?;
+    let joined = incidents::open(&settings)?;
+    let floor = kept.floor()?.max(joined.next());
     let (log, writer, watermarks) = open_log(&settings, floor).await?;
     let shared = open_kafka(&settings, &supervisor).await?;
     let addresses = Addresses::of(&settings, &grpc, &http)?;
@@ -150,9 +154,11 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
         registry.sampled(move || kafka.families())?;
     }
 
+    let log: Arc<dyn Log> = Arc::new(log);
     let parts = Parts {
         settings: Arc::clone(&settings),
-        log: Arc::new(log),
+        incidents: Incidents::new(&settings, joined, Arc::clone(&log)),
+        log,
         kafka,
         nodes,
         desired: Arc::new(desired),
@@ -163,6 +169,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     };
     supervisor.thread("ingest", move || worker.run());
     supervisor.spawn("retention", OnEnd::Shutdown, retention(ingest.clone(), supervisor.clone()));
+    parts.incidents.start(&parts)?;
     let queries = Queries::new(&parts, kept.start(&parts)?);
     let leaving = Leaving::default();
     let health =
@@ -179,8 +186,13 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
 /// The HTTP API and the page.
 fn start_http(parts: &Parts, queries: Queries, health: Health, listener: TcpListener) -> Result<(), Error> {
     let metrics = http::Metrics::register(&parts.registry)?;
-    let context =
-        http::Context { queries, health, registry: parts.registry.clone(), shutdown: parts.supervisor.token() };
+    let context = http::Context {
+        queries,
+        incidents: parts.incidents.clone(),
+        health,
+        registry: parts.registry.clone(),
+        shutdown: parts.supervisor.token(),
+    };
     http::serve(&parts.supervisor, listener, http::router(context), http::Limits::default(), metrics);
     Ok(())
 }

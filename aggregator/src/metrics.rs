@@ -19,7 +19,7 @@ pub(crate) use family::Family;
 pub use registry::{Kind, Metric, Registry};
 
 use crate::{
-    control, http, indexer,
+    control, http, incidents, indexer,
     ingest::{self, Ingest},
     kafka,
     nodes::{Fleet, Nodes},
@@ -56,6 +56,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     http::Metrics::register(&registry)?;
     control::Metrics::register(&registry)?;
     registry.sampled(|| families(&Figures::default()))?;
+    registry.sampled(|| incidents::families(&incidents::Figures::default()))?;
     registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
     registry.sampled(|| kafka::families(true, &galen_kafka::Stats::default(), &galen_kafka::MirrorStats::default()))?;
     registry.sampled(|| sink::families(&galen_opensearch::Stats::default()))?;
@@ -234,7 +235,7 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 32] = [
+    const UNITS: [&str; 34] = [
         "agents",
         "available",
         "bytes",
@@ -250,6 +251,7 @@ mod tests {
         "figures",
         "groups",
         "halted",
+        "incidents",
         "indexes",
         "nodes",
         "observations",
@@ -260,6 +262,7 @@ mod tests {
         "records",
         "reports",
         "requests",
+        "runs",
         "seconds",
         "segments",
         "snapshots",
@@ -268,11 +271,12 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 12] = [
+    const SUBSYSTEMS: [&str; 13] = [
         "session",
         "ingest",
         "log",
         "kafka",
+        "incident",
         "indexer",
         "store",
         "opensearch",
@@ -282,7 +286,7 @@ mod tests {
         "http",
         "runtime",
     ];
-    const LABELS: [&str; 4] = ["outcome", "reason", "support", "tracer"];
+    const LABELS: [&str; 5] = ["outcome", "reason", "severity", "support", "tracer"];
 
     #[test]
     fn names_are_built_by_the_rule_and_helps_tell_the_unit() {

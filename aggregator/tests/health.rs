@@ -129,7 +129,7 @@ async fn tools_learn_every_service_and_its_messages_by_reflection() {
     let mut next = async || answers.message().await.unwrap().unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(list) = next().await else { panic!("no list") };
     let services: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for service in [AGENTS, QUESTIONS, "galen.v1.ControlService", "grpc.health.v1.Health"] {
+    for service in [AGENTS, QUESTIONS, "galen.v1.IncidentService", "galen.v1.ControlService", "grpc.health.v1.Health"] {
         assert!(services.contains(&service), "{services:?}");
     }
     let MessageResponse::FileDescriptorResponse(file) = next().await else { panic!("no descriptor") };

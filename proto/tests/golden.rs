@@ -28,13 +28,14 @@ fn types() -> BTreeMap<&'static str, Reencode> {
     types! {
         "galen.v1" v1 {
             Account Ack AgentMessage AggregatorMessage Attachment Batch Budget Command CommandResult Container
-            ControlResponse Desired Event EventId FieldCounts FollowEventsRequest FollowEventsResponse GetEventRequest
-            GetLedgerRequest GetLedgerResponse GetProfileRequest GetProfileResponse GetStatusRequest GetStatusResponse
-            Goodbye Heartbeat Hello Host Label Ledger ListNodesRequest ListNodesResponse LogRecord Loss LossCounter
-            Measure Node NodeLedger Position Progress Quarantined Queue QueueState Range RecordNow RecordNowRequest
-            ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest SearchEventsResponse SetTracer
-            SetTracerRequest Setting Standing Suppression Times TracerStatus TriggerTracer TriggerTracerRequest ValueCount
-            Watermarks Welcome
+            ControlResponse Desired Event EventId Exemplar FieldCounts FollowEventsRequest FollowEventsResponse
+            FollowIncidentsRequest GetEventRequest GetIncidentRequest GetLedgerRequest GetLedgerResponse
+            GetProfileRequest GetProfileResponse GetStatusRequest GetStatusResponse Goodbye Heartbeat Hello Host
+            Incident Label Ledger ListIncidentsRequest ListIncidentsResponse ListNodesRequest ListNodesResponse
+            LogRecord Loss LossCounter Measure Node NodeLedger Overflow Position Progress Quarantined Queue QueueState
+            Range RecordNow RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest
+            SearchEventsResponse SetTracer SetTracerRequest Setting Standing Suppression Times TracerStatus
+            TriggerTracer TriggerTracerRequest ValueCount Watermarks Welcome
         }
         "perftools.profiles" pprof { Function Label Line Location Mapping Profile Sample ValueType }
     }
