@@ -13,7 +13,7 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage, or a query that cannot be read
-  3  the event, its profile or the node is not there
+  3  the event, its profile, the incident or the node is not there
   4  the aggregator cannot be reached";
 
 /// Find what happened on your machines: events, flame graphs, nodes.
@@ -44,6 +44,10 @@ pub(crate) enum Question {
     Event(Event),
     /// Show where the time went: the profile of an event
     Flame(Flame),
+    /// List what happens: events with one cause on however many nodes, joined; or follow how that changes
+    Incidents(Incidents),
+    /// Show one incident with its cause and examples of its events
+    Incident(Incident),
     /// Show how the aggregator is
     Status(Listing),
     /// List the nodes
@@ -117,6 +121,55 @@ pub(crate) struct Flame {
     /// On the terminal, leave out what has less than this share of the samples
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0)]
     pub(crate) min_percent: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Incidents {
+    /// In this state; several separated by commas. Open and quiet ones if absent
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) state: Vec<StateName>,
+    /// Of this tracer only
+    #[arg(long, value_name = "TRACER")]
+    pub(crate) tracer: Option<String>,
+    /// Of this workload only, such as `shop/web`
+    #[arg(long, value_name = "WORKLOAD")]
+    pub(crate) workload: Option<String>,
+    /// Those that this node has part in
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<String>,
+    /// So bad or worse
+    #[arg(long, value_enum)]
+    pub(crate) severity: Option<SeverityName>,
+    /// Incidents at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// Show those that are not closed, then each again when it changes
+    #[arg(long, short, conflicts_with_all = ["state", "limit"])]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StateName {
+    Open,
+    Quiet,
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SeverityName {
+    Info,
+    Warning,
+    Critical,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Incident {
+    /// Its id, or a fingerprint: then the newest of it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) listing: Listing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,7 @@ pub(crate) mod control;
 pub(crate) mod event;
 pub(crate) mod events;
 pub(crate) mod flame;
+pub(crate) mod incidents;
 pub(crate) mod ledger;
 pub(crate) mod nodes;
 pub(crate) mod status;

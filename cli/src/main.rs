@@ -71,6 +71,10 @@ async fn ask(aggregator: &str, question: Question) -> Result<(), Error> {
         Question::Events(events) => commands::events::run(connect().await?, events).await,
         Question::Event(event) => commands::event::run(connect().await?, event).await,
         Question::Flame(flame) => commands::flame::run(connect().await?, flame).await,
+        Question::Incidents(incidents) => {
+            commands::incidents::run(client::incidents(aggregator).await?, incidents).await
+        }
+        Question::Incident(incident) => commands::incidents::show(client::incidents(aggregator).await?, incident).await,
         Question::Status(status) => commands::status::run(connect().await?, status).await,
         Question::Nodes(nodes) => commands::nodes::run(connect().await?, nodes).await,
         Question::Ledger(ledger) => commands::ledger::run(connect().await?, ledger).await,

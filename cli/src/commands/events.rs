@@ -146,7 +146,11 @@ fn cells(event: &Event) -> [String; 6] {
 }
 
 pub(crate) fn severity_colour(event: &Event) -> Option<Colour> {
-    match event.severity() {
+    colour_of(event.severity())
+}
+
+pub(crate) fn colour_of(severity: Severity) -> Option<Colour> {
+    match severity {
         Severity::Critical => Some(Colour::Red),
         Severity::Warning => Some(Colour::Yellow),
         Severity::Info | Severity::Unspecified => None,

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use galen_proto::v1::{
-    Event, EventKind, GetLedgerResponse, GetStatusResponse, Ledger, LossCounter, LossReason, Node, NodeLedger,
-    QuarantineReason, Severity, Support, Suppression, SuppressionReason, TracerStatus,
+    Event, EventKind, GetLedgerResponse, GetStatusResponse, Incident, IncidentState, Ledger, LossCounter, LossReason,
+    Node, NodeLedger, Overflow, QuarantineReason, Severity, Support, Suppression, SuppressionReason, TracerStatus,
 };
 use serde_json::{Map, Value, json};
 
@@ -77,6 +77,45 @@ pub(crate) fn event(event: &Event) -> Value {
         })
         .collect();
     object
+}
+
+pub(crate) fn incident(incident: &Incident) -> Value {
+    let exemplars = incident.exemplars.iter().map(|one| {
+        filled(json!({
+            "event": one.event,
+            "kind": name_of::<EventKind>(one.kind, |kind| kind.as_str_name(), "EVENT_KIND_"),
+            "container": one.container,
+            "observed": rfc3339(one.observed_unix_nanos),
+            "summary": one.summary,
+        }))
+    });
+    json!({
+        "id": incident.id,
+        "fingerprint": incident.fingerprint,
+        "tracer": incident.tracer,
+        "workload": incident.workload,
+        "frames": incident.frames,
+        "severity": name_of::<Severity>(incident.severity, |severity| severity.as_str_name(), "SEVERITY_"),
+        "state": name_of::<IncidentState>(incident.state, |state| state.as_str_name(), "INCIDENT_STATE_"),
+        "runs": incident.runs,
+        "presumed_runs": incident.presumed_runs,
+        "events": incident.events,
+        "captures": incident.captures,
+        "nodes": incident.nodes,
+        "more_nodes": incident.more_nodes,
+        "containers": incident.containers,
+        "more_containers": incident.more_containers,
+        "first": rfc3339(incident.first_unix_nanos),
+        "last": rfc3339(incident.last_unix_nanos),
+        "first_observed": rfc3339(incident.first_observed_unix_nanos),
+        "last_observed": rfc3339(incident.last_observed_unix_nanos),
+        "exemplars": exemplars.collect::<Value>(),
+    })
+}
+
+/// What found no room, as an incident of that name.
+pub(crate) fn overflow(name: &str, overflow: &Overflow) -> Value {
+    json!({ "id": name, "incidents": overflow.incidents, "runs": overflow.runs, "events": overflow.events })
 }
 
 pub(crate) fn node(node: &Node) -> Value {
