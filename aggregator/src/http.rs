@@ -1,4 +1,4 @@
-//! The HTTP door: a JSON API, live events, metrics, health, and a small page for people.
+//! The HTTP door: a JSON API, live events and incidents, metrics, health, and a small page for people.
 //!
 //! - Loopback only, until there is authentication; a request that names another host is refused, so that a web page
 //!   elsewhere cannot reach in by a name of its own.
@@ -58,6 +58,8 @@ pub fn router(context: Context) -> Router {
     let (api, document) = api().split_for_parts();
     api.route("/", get(page::list::show))
         .route("/events/{node}/{epoch}/{seq}", get(page::event::show))
+        .route("/incidents", get(page::incidents::show))
+        .route("/incidents/{id}", get(page::incident::show))
         .route("/ledger", get(page::ledger::show))
         .route("/style.css", get(page::style))
         .route("/api/openapi.json", get(move || ops::openapi(document.clone())))
@@ -76,6 +78,7 @@ fn api() -> OpenApiRouter<Context> {
         .routes(routes!(profile::folded))
         .routes(routes!(profile::pprof))
         .routes(routes!(incidents::list_incidents))
+        .routes(routes!(stream::follow_incidents))
         .routes(routes!(incidents::get_incident))
         .routes(routes!(api::list_nodes))
         .routes(routes!(api::get_ledger))

@@ -32,6 +32,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub use answers::Change;
 pub use config::Config;
 pub(crate) use metrics::{Figures, families};
 pub use service::Service;

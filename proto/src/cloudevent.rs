@@ -1,9 +1,11 @@
-//! What an event is called as a CloudEvent 1.0: the same wherever one is sent, by SSE or by Kafka.
+//! What an event or an incident is called as a CloudEvent 1.0: the same wherever one is sent, by SSE or by Kafka.
 
 use crate::v1::EventKind;
 
 /// The version of CloudEvents.
 pub const SPEC_VERSION: &str = "1.0";
+/// The type of a change of an incident. `data` is the incident as it is then.
+pub const INCIDENT_TYPE: &str = "galen.incident.v1";
 
 /// `io.galen.event.<tracer>.<kind>`.
 pub fn event_type(tracer: &str, kind: i32) -> String {
@@ -14,6 +16,11 @@ pub fn event_type(tracer: &str, kind: i32) -> String {
 /// The node, as a reference to its place in the API.
 pub fn source(node: &str) -> String {
     format!("/nodes/{}", url_part(node))
+}
+
+/// An incident, as a reference to its place on the page.
+pub fn incident_source(id: &str) -> String {
+    format!("/incidents/{}", url_part(id))
 }
 
 /// The name of an event's kind, in queries as well.

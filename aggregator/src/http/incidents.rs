@@ -4,7 +4,10 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use galen_proto::v1::{EventKind, Exemplar, Incident, IncidentState, ListIncidentsRequest, Severity};
+use galen_proto::{
+    cloudevent::kind_name,
+    v1::{Exemplar, Incident, IncidentState, ListIncidentsRequest, Severity},
+};
 use galen_store::severity_name;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -22,15 +25,15 @@ use super::{
 #[into_params(parameter_in = Query)]
 pub(super) struct Which {
     /// `open`, `quiet`, `closed`, joined by commas. Empty: open and quiet ones.
-    state: String,
+    pub(super) state: String,
     /// Empty: of all tracers.
-    tracer: String,
+    pub(super) tracer: String,
     /// Empty: of all workloads.
-    workload: String,
+    pub(super) workload: String,
     /// Empty: on all nodes.
-    node: String,
+    pub(super) node: String,
     /// `info`, `warning` or `critical`: those that are less bad are left out.
-    severity: String,
+    pub(super) severity: String,
     /// Most in the answer, 100 unless given, at most 1000.
     #[param(value_type = u32)]
     limit: String,
@@ -59,7 +62,7 @@ struct OverflowView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct IncidentView {
     /// Of this incident, at this replica.
-    id: String,
+    pub(super) id: String,
     /// Of its cause, at every replica.
     fingerprint: String,
     tracer: String,
@@ -69,7 +72,7 @@ pub(super) struct IncidentView {
     /// The worst of its events.
     severity: &'static str,
     /// `open`, `quiet` or `closed`.
-    state: String,
+    pub(super) state: String,
     /// A trigger and its capture are one run.
     runs: u64,
     /// Those of the runs that told no cause of their own, or not yet.
@@ -144,7 +147,7 @@ pub(super) async fn get_incident(
 }
 
 impl Which {
-    fn request(self) -> Result<ListIncidentsRequest, Failure> {
+    pub(super) fn request(self) -> Result<ListIncidentsRequest, Failure> {
         let state = |text: &str| match text {
             "open" => Ok(IncidentState::Open.into()),
             "quiet" => Ok(IncidentState::Quiet.into()),
@@ -152,13 +155,6 @@ impl Which {
             _ => Err(Failure::invalid("`state` is `open`, `quiet` or `closed`, or several of them joined by commas")),
         };
         let texts = self.state.split(',').map(str::trim).filter(|text| !text.is_empty());
-        let severity = match self.severity.as_str() {
-            "" => Severity::Unspecified,
-            "info" => Severity::Info,
-            "warning" => Severity::Warning,
-            "critical" => Severity::Critical,
-            _ => return Err(Failure::invalid("`severity` is `info`, `warning` or `critical`")),
-        };
         let limit = match self.limit.as_str() {
             "" => 0,
             text => match text.parse() {
@@ -171,18 +167,33 @@ impl Which {
             tracer: self.tracer,
             workload: self.workload,
             node: self.node,
-            severity: severity.into(),
+            severity: severity_of(&self.severity)?.into(),
             limit,
         })
     }
 }
 
+/// The least that is asked for.
+pub(super) fn severity_of(text: &str) -> Result<Severity, Failure> {
+    match text {
+        "" => Ok(Severity::Unspecified),
+        "info" => Ok(Severity::Info),
+        "warning" => Ok(Severity::Warning),
+        "critical" => Ok(Severity::Critical),
+        _ => Err(Failure::invalid("`severity` is `info`, `warning` or `critical`")),
+    }
+}
+
+/// `open`, `quiet` or `closed`.
+pub(super) fn state_name(state: IncidentState) -> String {
+    state.as_str_name().trim_start_matches("INCIDENT_STATE_").to_lowercase()
+}
+
 impl From<Incident> for IncidentView {
     fn from(incident: Incident) -> Self {
-        let state = incident.state().as_str_name().trim_start_matches("INCIDENT_STATE_").to_lowercase();
         Self {
             severity: severity_name(incident.severity),
-            state,
+            state: state_name(incident.state()),
             id: incident.id,
             fingerprint: incident.fingerprint,
             tracer: incident.tracer,
@@ -207,10 +218,9 @@ impl From<Incident> for IncidentView {
 
 impl From<Exemplar> for ExemplarView {
     fn from(one: Exemplar) -> Self {
-        let kind = EventKind::try_from(one.kind).map_or("UNKNOWN", |kind| kind.as_str_name());
         Self {
             event: one.event,
-            kind: kind.trim_start_matches("EVENT_KIND_").to_lowercase(),
+            kind: kind_name(one.kind).into(),
             container: one.container,
             observed: moment(one.observed_unix_nanos),
             summary: one.summary,

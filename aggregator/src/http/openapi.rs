@@ -27,6 +27,7 @@ mod tests {
                 "/api/v1/events/{node}/{epoch}/{seq}/flame.svg",
                 "/api/v1/events/{node}/{epoch}/{seq}/profile.pb.gz",
                 "/api/v1/incidents",
+                "/api/v1/incidents/stream",
                 "/api/v1/incidents/{id}",
                 "/api/v1/ledger",
                 "/api/v1/nodes",

@@ -4,6 +4,8 @@
 
 mod data;
 pub(super) mod event;
+pub(super) mod incident;
+pub(super) mod incidents;
 pub(super) mod ledger;
 pub(super) mod list;
 
@@ -42,7 +44,7 @@ fn document(title: &str, body: &Markup) -> Markup {
             body {
                 header.top {
                     a.brand href="/" { "Galen" }
-                    nav { a href="/api/v1/status" { "Status" } a href="/api/v1/nodes" { "Nodes" } a href="/ledger" { "Ledger" } a href="/metrics" { "Metrics" } a href="/api/openapi.json" { "API" } }
+                    nav { a href="/" { "Events" } a href="/incidents" { "Incidents" } a href="/api/v1/status" { "Status" } a href="/api/v1/nodes" { "Nodes" } a href="/ledger" { "Ledger" } a href="/metrics" { "Metrics" } a href="/api/openapi.json" { "API" } }
                 }
                 main { (body) }
             }
@@ -74,7 +76,7 @@ fn rows(events: &[Event], current: Option<&Event>) -> Markup {
                     @for event in events {
                         tr.current[current.is_some_and(|current| current.id == event.id)] {
                             td.time { (time(event)) }
-                            td { (severity(event)) }
+                            td { (severity(event.severity)) }
                             td { (visible(&event.tracer)) }
                             td { (kind_name(event.kind)) }
                             td { (visible(event.id.as_ref().map(|id| id.node.as_str()).unwrap_or_default())) }
@@ -89,12 +91,17 @@ fn rows(events: &[Event], current: Option<&Event>) -> Markup {
 }
 
 fn time(event: &Event) -> Markup {
-    let moment = moment(event.times.unwrap_or_default().observed_unix_nanos);
+    when(event.times.unwrap_or_default().observed_unix_nanos)
+}
+
+/// A moment, in nanoseconds since 1970-01-01 UTC.
+fn when(unix_nanos: i64) -> Markup {
+    let moment = moment(unix_nanos);
     html! { time datetime=(moment) { (moment.replace('T', " ").trim_end_matches('Z')) } }
 }
 
-fn severity(event: &Event) -> Markup {
-    let name = severity_name(event.severity);
+fn severity(severity: i32) -> Markup {
+    let name = severity_name(severity);
     html! { span class={ "severity " (name) } { (name) } }
 }
 

@@ -75,6 +75,11 @@ pub(super) struct OfNode {
 }
 
 impl Events {
+    /// Whether less than all is asked for.
+    pub(super) fn is_narrowed(&self) -> bool {
+        !(self.query.trim().is_empty() && self.since.is_empty() && self.page.is_empty())
+    }
+
     pub(super) fn request(&self) -> Result<SearchEventsRequest, Failure> {
         let now = now_unix_nanos();
         let moment = |name: &str, text: &str| match text {

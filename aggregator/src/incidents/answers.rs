@@ -5,12 +5,13 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use galen_incidents::{Exemplar, Incident, Kept, State};
+use galen_incidents::{Exemplar, Incident, Kept, Observation, State};
 use galen_proto::v1::{
-    self, FollowIncidentsRequest, IncidentState, ListIncidentsRequest, ListIncidentsResponse, Overflow,
+    self, Event, FollowIncidentsRequest, IncidentState, ListIncidentsRequest, ListIncidentsResponse, LogRecord,
+    Overflow,
 };
 use galen_store::severity_name;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking};
 use tokio_stream::Stream;
 
 use super::{Figures, Incidents};
@@ -22,6 +23,14 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 /// How often a follower is told.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// What a follower hears.
+#[derive(Debug)]
+pub struct Change {
+    pub incident: v1::Incident,
+    /// Of the incident, at this replica: rises whenever something joins or leaves it, not with its state.
+    pub version: u64,
+}
 
 /// Which incidents.
 #[derive(Debug, Clone)]
@@ -91,11 +100,19 @@ impl Incidents {
         Ok(answered(found, told(found.state(now, self.0.limits.silence))))
     }
 
+    /// The incident of an event's cause that changed last, if there is one. Of a trigger, that is told by the capture of
+    /// its run.
+    pub async fn of(&self, event: Event) -> Option<v1::Incident> {
+        // A profile may have to be unpacked for it.
+        let print = spawn_blocking(move || Observation::of(&LogRecord::default(), 0, event).print).await.ok()?;
+        self.get(&print.to_string()).ok()
+    }
+
     /// Incidents that match and are not closed, then each that changes or changes its state.
     ///
     /// # Errors
     /// If too many follow already, or incidents are turned off.
-    pub fn follow(&self, request: FollowIncidentsRequest) -> Result<impl Stream<Item = v1::Incident> + use<>, Error> {
+    pub fn follow(&self, request: FollowIncidentsRequest) -> Result<impl Stream<Item = Change> + use<>, Error> {
         self.are_counted()?;
         let place = std::sync::Arc::clone(&self.0.followers).try_acquire_owned();
         let place: OwnedSemaphorePermit = place.map_err(|_| Error::Busy("followers"))?;
@@ -108,8 +125,8 @@ impl Incidents {
             loop {
                 let news = incidents.news(&filter, seen, looked);
                 (seen, looked) = (news.seen, Some(news.now));
-                for incident in news.incidents {
-                    yield incident;
+                for change in news.changes {
+                    yield change;
                 }
                 tokio::time::sleep(FOLLOW_EVERY).await;
             }
@@ -137,8 +154,11 @@ impl Incidents {
         let at_first = looked.is_none();
         let changed = changed.into_iter().filter(|incident| !at_first || state(incident) != State::Closed);
         let all = changed.chain(turned).filter(|incident| filter.takes(incident));
-        let incidents = all.map(|incident| answered(incident, told(state(incident)))).collect();
-        News { incidents, seen: upto, now }
+        let change = |incident: &Incident| Change {
+            version: incident.version,
+            incident: answered(incident, told(state(incident))),
+        };
+        News { changes: all.map(change).collect(), seen: upto, now }
     }
 
     /// Which time it is, and how many events are to be counted.
@@ -172,7 +192,7 @@ impl Incidents {
 }
 
 struct News {
-    incidents: Vec<v1::Incident>,
+    changes: Vec<Change>,
     seen: u64,
     now: i64,
 }

@@ -42,8 +42,8 @@ impl IncidentService for Service {
         let shutdown = self.shutdown.clone();
         let incidents = async_stream::stream! {
             tokio::pin!(incidents);
-            while let Some(Some(incident)) = shutdown.run_until_cancelled(incidents.next()).await {
-                yield Ok(incident);
+            while let Some(Some(change)) = shutdown.run_until_cancelled(incidents.next()).await {
+                yield Ok(change.incident);
             }
         };
         Ok(Response::new(Box::pin(incidents)))

@@ -31,8 +31,12 @@ async fn follow(stream: TcpStream, http: SocketAddr) -> Lines<BufReader<TcpStrea
 }
 
 async fn follow_tracer(tracer: &str, stream: TcpStream, http: SocketAddr) -> Lines<BufReader<TcpStream>> {
+    follow_at(&format!("/api/v1/events/stream?query=tracer:{tracer}"), stream, http).await
+}
+
+pub(crate) async fn follow_at(path: &str, stream: TcpStream, http: SocketAddr) -> Lines<BufReader<TcpStream>> {
     let mut stream = BufReader::new(stream);
-    let request = format!("GET /api/v1/events/stream?query=tracer:{tracer} HTTP/1.1\r\nHost: {http}\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {http}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut lines = stream.lines();
     next(&mut lines, ": following").await;
@@ -40,7 +44,7 @@ async fn follow_tracer(tracer: &str, stream: TcpStream, http: SocketAddr) -> Lin
 }
 
 /// The next message.
-async fn message(lines: &mut Lines<BufReader<TcpStream>>) -> Value {
+pub(crate) async fn message(lines: &mut Lines<BufReader<TcpStream>>) -> Value {
     serde_json::from_str(&next(lines, "data: ").await).unwrap()
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod doors;
 mod events;
 mod follow;
+mod incidents;
 mod operate;
 mod profiles;
 mod requests;

@@ -4,7 +4,7 @@ use axum::{extract::State, response::Response};
 use galen_proto::{
     PROFILE_BEFORE,
     cloudevent::kind_name,
-    v1::{Event, EventKind},
+    v1::{Event, EventKind, Incident},
 };
 use maud::{Markup, html};
 
@@ -14,7 +14,7 @@ use super::super::{
     params::{Id, event_path},
     view::{EventView, moment},
 };
-use super::{data, failed, link_to_query, ok, rows, severity, summary, visible};
+use super::{data, failed, incident, link_to_query, ok, rows, severity, summary, visible};
 use crate::{
     flame::{self, Stacks},
     query::{Class, Error, quoted},
@@ -37,9 +37,13 @@ pub(in crate::http) async fn show(State(context): State<Context>, id: Result<Id,
     // The page shows what there is, whatever is missing.
     let run = context.queries.run(&event).await.unwrap_or_default();
     let profile = context.queries.stacks(&event).await;
+    // What has the profile tells the cause.
+    let telling = profile.as_ref().map_or(&event, |(owner, _)| owner);
+    let incident = context.incidents.of(telling.clone()).await;
     let body = html! {
-        h1 { (severity(&event)) " " (summary(&event)) }
+        h1 { (severity(event.severity)) " " (summary(&event)) }
         @if !event.explanation.is_empty() { p.explanation { (visible(&event.explanation)) } }
+        @if let Some(incident) = &incident { (part_of(incident)) }
         (facts(&event))
         @if run.len() > 1 { section { h2 { "Run" } (rows(&run, Some(&event))) } }
         (graph(&event, profile))
@@ -109,7 +113,15 @@ fn sorted(labels: &std::collections::HashMap<String, String>) -> Vec<(String, St
     labels
 }
 
-fn graph(event: &Event, profile: Result<(Event, Stacks), Error>) -> Markup {
+fn part_of(incident: &Incident) -> Markup {
+    html! {
+        p { "The cause is that of the incident " a href=(incident::link(incident)) { (incident::title(incident)) } ", "
+            (incident::extent(incident)) "." }
+    }
+}
+
+/// The profile of an event, drawn.
+pub(super) fn graph(event: &Event, profile: Result<(Event, Stacks), Error>) -> Markup {
     let base = format!("/api/v1/events/{}", path(event));
     match profile {
         Ok((owner, stacks)) => html! {

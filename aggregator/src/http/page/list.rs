@@ -1,4 +1,4 @@
-//! The list of events, with search, counts by tracer, and pages.
+//! The first page: what happens, and below it the list of events, with search, counts by tracer, and pages.
 
 use axum::{
     extract::State,
@@ -16,7 +16,7 @@ use super::super::{
     error::Failure,
     params::{Events, Params},
 };
-use super::{document, failed, link_to_query, ok, rows, visible};
+use super::{document, failed, incidents, link_to_query, ok, rows, visible};
 use crate::query::quoted;
 
 /// Spans of time that the form offers.
@@ -44,6 +44,7 @@ pub(in crate::http) async fn show(State(context): State<Context>, params: Result
     match answer {
         Ok(found) => {
             let body = html! {
+                @if !params.is_narrowed() { (incidents::now(&context)) h2 { "Events" } }
                 (form(&params))
                 (counts(&params, &found.counts))
                 (results(&params, &found))
@@ -126,10 +127,9 @@ fn results(params: &Events, found: &SearchEventsResponse) -> Markup {
 
 /// What to do when nothing is there.
 fn empty(params: &Events) -> Markup {
-    let asked = !(params.query.trim().is_empty() && params.since.is_empty() && params.page.is_empty());
     html! {
         div.empty {
-            @if asked {
+            @if params.is_narrowed() {
                 h1 { "Nothing matches" }
                 p { "No event in the store fits this query and time." " " a href="/" { "Show all events" } "." }
                 (help())
