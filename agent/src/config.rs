@@ -7,7 +7,11 @@ use std::{
 };
 
 use galen_proto::MAX_NODE_NAME;
-use galen_runtime::{OneOrMore, Size, Span, config, endpoint::Endpoint, telemetry::LogFormat};
+use galen_runtime::{
+    OneOrMore, Size, Span, config,
+    endpoint::{Endpoint, Security},
+    telemetry::LogFormat,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +19,7 @@ use crate::{
     budget::Bounds,
     containers,
     recorder::Limits,
+    tls,
     tracer::{Sections, TracerSet},
     tracers::Shipped,
 };
@@ -37,6 +42,8 @@ pub struct Config<S: TracerSet = Shipped> {
     pub host: Host,
     /// Where events go.
     pub aggregator: Aggregator,
+    /// TLS to the aggregators. The files are read again when they change, and on SIGHUP.
+    pub tls: tls::Config,
     /// Events that were not delivered yet.
     pub buffer: Buffer,
     /// The local files, one line an event.
@@ -64,7 +71,7 @@ pub struct Host {
 #[serde(deny_unknown_fields, default)]
 pub struct Aggregator {
     /// Address of the aggregator, or a list of addresses, for aggregators that have one log together: one of them is
-    /// dialled, in a random order, and another when it ends. Plaintext is for loopback only.
+    /// dialled, in a random order, and another when it ends. `https://` takes `[tls]`; `http://` is for loopback only.
     pub endpoint: OneOrMore,
 }
 
@@ -142,6 +149,7 @@ impl<S: TracerSet> Default for Config<S> {
             shutdown_deadline: Span::from_secs(20),
             host: Host::default(),
             aggregator: Aggregator::default(),
+            tls: tls::Config::default(),
             buffer: Buffer::default(),
             records: Records::default(),
             budget: Budget::default(),
@@ -222,6 +230,10 @@ pub enum Invalid {
     Endpoint(#[source] galen_runtime::endpoint::Error),
     #[error("`aggregator.endpoint` must not be an empty list")]
     NoEndpoint,
+    #[error("`aggregator.endpoint`: `{0}` takes the files of `[tls]`, which are not set")]
+    NoTls(Endpoint),
+    #[error("`{key}` must be set with the other files of `[tls]`")]
+    TlsFile { key: &'static str },
     #[error("`[containers]`: {0}")]
     Containers(#[from] containers::Invalid),
     #[error("`log.filter`")]
@@ -241,6 +253,8 @@ pub struct Settings<S: TracerSet = Shipped> {
     pub(crate) node: String,
     /// At least one.
     pub(crate) endpoints: Vec<Endpoint>,
+    /// There if one of the endpoints takes it.
+    pub(crate) tls: Option<tls::Settings>,
     pub(crate) containers: containers::Settings,
     /// `None` if they were made, not read.
     pub(crate) layers: Option<Layers>,
@@ -342,6 +356,11 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         if endpoints.is_empty() {
             return Err(Invalid::NoEndpoint);
         }
+        let tls = config.tls.clone().check()?;
+        let without = endpoints.iter().find(|endpoint| endpoint.security() == Security::Tls).filter(|_| tls.is_none());
+        if let Some(endpoint) = without {
+            return Err(Invalid::NoTls(endpoint.clone()));
+        }
         let containers = config.containers.clone().try_into()?;
         galen_runtime::telemetry::check_filter(&config.log.filter).map_err(Invalid::Filter)?;
         let sizes = [
@@ -361,7 +380,7 @@ impl<S: TracerSet> TryFrom<Config<S>> for Settings<S> {
         }
         match sizes.iter().find(|(_, size)| size.0 == 0) {
             Some((key, _)) => Err(Invalid::Zero { key }),
-            None => Ok(Self { config, node, endpoints, containers, layers: None }),
+            None => Ok(Self { config, node, endpoints, tls, containers, layers: None }),
         }
     }
 }

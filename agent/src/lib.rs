@@ -24,6 +24,7 @@ pub mod host;
 pub mod meminfo;
 pub mod recorder;
 pub mod ticker;
+pub mod tls;
 pub mod tracer;
 pub mod tracers;
 pub mod uplink;
@@ -78,6 +79,8 @@ pub enum Error {
     },
     #[error("the buffer's opening was cut short")]
     Opening(#[source] tokio::task::JoinError),
+    #[error("failed to prepare TLS")]
+    Tls(#[from] galen_runtime::tls::Error),
     #[error("a metric cannot be registered")]
     Metrics(#[source] prometheus::Error),
     #[error("a tracer cannot be begun")]
@@ -126,6 +129,7 @@ impl Agent {
         for missing in environment.missing() {
             tracing::warn!("{missing}");
         }
+        let tls = settings.tls.clone().map(tls::Settings::load).transpose()?;
         let (changes, tracers) = (Supervisor::new(), Supervisor::new());
         let (recording, delivery) = (Supervisor::new(), Supervisor::new());
 
@@ -200,7 +204,12 @@ impl Agent {
             figures: uplink::Figures::register(&metrics).map_err(Error::Metrics)?,
             control: control.clone(),
         };
-        let uplink = Uplink::new(node, settings.endpoints.clone(), buffer.clone(), budget);
+        if let Some(newest) = tls.clone() {
+            let of_certificate = tls::Figures::of(Some(Arc::clone(&newest))).map_err(Error::Metrics)?;
+            metrics.register(Box::new(of_certificate)).map_err(Error::Metrics)?;
+            spawn(&delivery, "certificates", newest.watch(delivery.token()));
+        }
+        let uplink = Uplink::new(node, settings.endpoints.clone(), tls, buffer.clone(), budget);
         spawn(&delivery, "uplink", uplink.run(delivery.token()));
 
         tracing::info!(node = settings.node, version = env!("CARGO_PKG_VERSION"), "agent runs");

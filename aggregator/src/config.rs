@@ -2,11 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use galen_runtime::{Size, Span, endpoint, telemetry::LogFormat};
+use galen_runtime::{
+    Size, Span,
+    endpoint::{self, Security},
+    telemetry::LogFormat,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::listener::Waits;
+use crate::{listener::Waits, tls};
 
 /// Prefix of environment variables: `GALEN_AGGREGATOR__LISTEN__GRPC=…`.
 pub const ENV_PREFIX: &str = "GALEN_AGGREGATOR";
@@ -21,8 +25,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// On SIGTERM the aggregator sends its agents elsewhere and ends what is underway, in at most so long.
     pub shutdown_deadline: Span,
-    /// Addresses to listen on. Loopback only, until there is TLS. Port 0 takes a free one.
+    /// Addresses to listen on: of loopback only, unless there is TLS. Port 0 takes a free one.
     pub listen: Listen,
+    /// TLS on both listeners. The files are read again when they change, and on SIGHUP.
+    pub tls: tls::Config,
     /// The durable log.
     pub log: Log,
     /// Kafka as the log that several aggregators share. What is in it is copied into `log` on each of them.
@@ -139,6 +145,7 @@ impl Default for Config {
             data_dir: "/var/lib/galen/aggregator".into(),
             shutdown_deadline: Span::from_secs(20),
             listen: Listen::default(),
+            tls: tls::Config::default(),
             log: Log::default(),
             kafka: galen_kafka::Config::default(),
             store: Store::default(),
@@ -236,6 +243,8 @@ pub struct Settings {
     pub shutdown_deadline: Duration,
     pub grpc: SocketAddr,
     pub http: SocketAddr,
+    /// `None`: plaintext.
+    pub tls: Option<tls::Settings>,
     pub log: Log,
     /// `None`: the log is on this machine's disk alone.
     pub kafka: Option<galen_kafka::Settings>,
@@ -259,6 +268,7 @@ impl TryFrom<Config> for Settings {
             data_dir,
             shutdown_deadline,
             listen,
+            tls,
             log,
             kafka,
             store,
@@ -286,9 +296,12 @@ impl TryFrom<Config> for Settings {
         require(beat.contains(&sessions.heartbeat.0), "sessions.heartbeat", "be from 100ms to 5m")?;
         require(sessions.new_per_second > 0, "sessions.new_per_second", "be at least 1")?;
         require(sessions.max_agents > 0, "sessions.max_agents", "be at least 1")?;
+        let tls = tls.check()?;
+        let security = if tls.is_some() { Security::Tls } else { Security::Plaintext };
         Ok(Self {
-            grpc: address("listen.grpc", &listen.grpc)?,
-            http: address("listen.http", &listen.http)?,
+            grpc: address("listen.grpc", &listen.grpc, security)?,
+            http: address("listen.http", &listen.http, security)?,
+            tls,
             data_dir,
             shutdown_deadline: shutdown_deadline.0,
             log,
@@ -366,9 +379,9 @@ fn is_loopback(url: &url::Url) -> bool {
     }
 }
 
-fn address(key: &'static str, value: &str) -> Result<SocketAddr, Invalid> {
+fn address(key: &'static str, value: &str, security: Security) -> Result<SocketAddr, Invalid> {
     let address = value.parse().map_err(|_| Invalid::Address { key, value: value.to_owned() })?;
-    endpoint::plaintext_allowed(&address).map_err(|source| Invalid::Exposed { key, source })?;
+    endpoint::may_listen(&address, security).map_err(|source| Invalid::Exposed { key, source })?;
     Ok(address)
 }
 

@@ -14,6 +14,8 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("failed to prepare TLS")]
+    Tls(#[from] galen_runtime::tls::Error),
     #[error("failed to open the log")]
     Log(#[from] galen_log::Error),
     #[error("failed to open the incidents")]

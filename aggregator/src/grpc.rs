@@ -20,6 +20,7 @@ use crate::{
     ingest::Ingest,
     listener, query,
     session::{self, Admission, Limits, Seats, Service, Sessions, Terms},
+    tls::Tls,
 };
 
 /// Windows of HTTP/2: what a client may send before it is read. They bound the memory of stalled agents.
@@ -40,6 +41,7 @@ pub(crate) async fn start(
     ingest: Ingest,
     health: Health,
     listener: TcpListener,
+    tls: Option<Tls>,
 ) -> Result<Arc<Seats>, Error> {
     let (sessions, waits) = (&parts.settings.sessions, parts.settings.waits);
     let cut = CancellationToken::new();
@@ -47,7 +49,8 @@ pub(crate) async fn start(
     let connections = listener::connections(
         listener,
         sessions.max_agents as usize + OTHER_CONNECTIONS,
-        waits.idle,
+        waits,
+        tls,
         metrics.connections.clone(),
         cut.clone(),
     );

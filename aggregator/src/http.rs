@@ -1,7 +1,7 @@
 //! The HTTP door: a JSON API, live events and incidents, metrics, health, and a small page for people.
 //!
-//! - Loopback only, until there is authentication; a request that names another host is refused, so that a web page
-//!   elsewhere cannot reach in by a name of its own.
+//! - In plaintext for loopback only, where a request that names another host is refused, so that a web page elsewhere
+//!   cannot reach in by a name of its own. From other machines by TLS, with a certificate of a user.
 //! - Only GET. Heads, parameters, answers, connections and time are bounded.
 //! - Whatever comes from events is text: escaped on the page, under a policy that runs no script; the flame graph is
 //!   a document of its own, in a sandbox.

@@ -9,6 +9,7 @@
 //! what it is handed here.
 
 pub mod archive;
+mod caller;
 pub mod config;
 pub mod control;
 mod error;
@@ -29,6 +30,7 @@ pub mod nodes;
 pub mod query;
 pub mod session;
 mod sink;
+pub mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -60,6 +62,7 @@ use metrics::{Registry, Sources};
 use nodes::Nodes;
 use query::Queries;
 use session::Seats;
+use tls::Tls;
 
 /// In the data directory: where the aggregator listens.
 pub const ADDRESSES_FILE: &str = "addresses.json";
@@ -113,11 +116,12 @@ impl Running {
 /// Starts everything under `supervisor`, and returns when it listens.
 ///
 /// # Errors
-/// An address that is taken, or a data directory that cannot be used.
+/// An address that is taken, or a data directory or certificates that cannot be used.
 pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running, Error> {
     let grpc = listener::bind(settings.grpc)?;
     let http = listener::bind(settings.http)?;
     let registry = Registry::default();
+    let tls = Tls::start(&settings, &registry, &supervisor)?;
     let settings = Arc::new(settings);
 
     // Whoever reads the log is opened before it: it must not give an offset again that a reader has seen.
@@ -174,8 +178,8 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let leaving = Leaving::default();
     let health =
         Health { queries: queries.clone(), log: parts.ingest_metrics.log_available.clone(), leaving: leaving.clone() };
-    let seats = grpc::start(&parts, ingest, health.clone(), grpc).await?;
-    start_http(&parts, queries, health, http)?;
+    let seats = grpc::start(&parts, ingest, health.clone(), grpc, tls.clone()).await?;
+    start_http(&parts, queries, health, http, tls)?;
     // Last, because who waits for the file wants to be served.
     addresses.write(&settings)?;
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
@@ -184,7 +188,13 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
 }
 
 /// The HTTP API and the page.
-fn start_http(parts: &Parts, queries: Queries, health: Health, listener: TcpListener) -> Result<(), Error> {
+fn start_http(
+    parts: &Parts,
+    queries: Queries,
+    health: Health,
+    listener: TcpListener,
+    tls: Option<Tls>,
+) -> Result<(), Error> {
     let metrics = http::Metrics::register(&parts.registry)?;
     let context = http::Context {
         queries,
@@ -193,7 +203,8 @@ fn start_http(parts: &Parts, queries: Queries, health: Health, listener: TcpList
         registry: parts.registry.clone(),
         shutdown: parts.supervisor.token(),
     };
-    http::serve(&parts.supervisor, listener, http::router(context), http::Limits::default(), metrics);
+    let limits = http::Limits { handshake: parts.settings.waits.handshake, ..http::Limits::default() };
+    http::serve(&parts.supervisor, listener, tls, http::router(context), limits, metrics);
     Ok(())
 }
 

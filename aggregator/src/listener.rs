@@ -1,8 +1,10 @@
 //! Accepts connections, and not more than are allowed: those beyond are closed, and counted, unless another ends in a
-//! moment. So are those that hold a place without using it ([`calls`]).
+//! moment. So are those that hold a place without using it ([`calls`]). With TLS a connection begins with a handshake
+//! ([`transport`]), of which there are not too many at a time either, and ends with its certificate.
 
 mod calls;
 mod prefix;
+mod transport;
 
 use std::{
     io,
@@ -16,7 +18,7 @@ use std::{
 use prometheus::{IntCounter, IntCounterVec};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep_until, timeout_at},
 };
@@ -24,25 +26,31 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+use transport::Transport;
+
+use crate::tls::{Handshakes, Tls};
+
 pub use calls::Waits;
 pub(crate) use calls::{Peer, track};
 
 /// Connections that may wait to be accepted: all agents may come at once. The kernel has a bound of its own.
 const BACKLOG: u32 = 16 << 10;
+/// Handshakes at a time, besides the connections that are allowed.
+const HANDSHAKES: usize = 1024;
 /// How long connections wait for another to end, once there are as many as may be.
 const FOR_A_PLACE: Duration = Duration::from_millis(200);
 /// Before another connection is accepted.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// A connection, which holds its place among those that are allowed.
-#[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     peer: Peer,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// When to look whether it has a call.
+    /// When to look whether it has a call, and whether its certificate stands.
     look: Pin<Box<Sleep>>,
     idle: Duration,
+    certificate: Duration,
     /// Whether it ever sent anything.
     heard: bool,
     unused: IntCounterVec,
@@ -58,18 +66,21 @@ pub(crate) struct Metrics {
     pub(crate) unused: IntCounterVec,
 }
 
-/// The connections to `listener`, at most `limit` at a time. One without a call for `idle` is closed. All of them end
-/// when `cut` is cancelled.
+/// The connections to `listener`, at most `limit` at a time, with `tls` if there is to be any. One without a call for too
+/// long is closed. All of them end when `cut` is cancelled.
 pub(crate) fn connections(
     listener: TcpListener,
     limit: usize,
-    idle: Duration,
+    waits: Waits,
+    tls: Option<Tls>,
     metrics: Metrics,
     cut: CancellationToken,
 ) -> impl Stream<Item = io::Result<Box<Connection>>> {
+    let limit = limit + if tls.is_some() { HANDSHAKES } else { 0 };
     let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
     async_stream::stream! {
         let mut full_since = None;
+        let mut handshakes = Handshakes::of(HANDSHAKES);
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -92,12 +103,21 @@ pub(crate) fn connections(
                         tracing::debug!(%error, "failed to set TCP_NODELAY");
                     }
                     let cut = cut.child_token();
+                    let peer = Peer::new(cut.clone(), stream.connect_info());
+                    let stream = match &tls {
+                        None => Transport::Plain(stream),
+                        Some(tls) => {
+                            let place = handshakes.begin().await;
+                            Transport::handshake(stream, tls.clone(), peer.clone(), place, waits)
+                        }
+                    };
                     yield Ok(Box::new(Connection {
-                        peer: Peer::new(cut.clone(), stream.connect_info()),
+                        peer,
                         stream,
                         cut: Box::pin(cut.cancelled_owned()),
-                        look: Box::pin(sleep_until(Instant::now() + idle)),
-                        idle,
+                        look: Box::pin(sleep_until(Instant::now() + waits.idle.min(waits.certificate))),
+                        idle: waits.idle,
+                        certificate: waits.certificate,
                         heard: false,
                         unused: metrics.unused.clone(),
                         _place: place,
@@ -131,15 +151,21 @@ impl Connected for Box<Connection> {
 }
 
 impl Connection {
-    /// Ready when it has had no call for too long.
-    fn poll_unused(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when it has had no call for too long, or its certificate has ended.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::ErrorKind> {
         while self.look.as_mut().poll(cx).is_ready() {
-            let since = self.peer.idle_since();
-            let again = since.unwrap_or_else(Instant::now) + self.idle;
-            if since.is_some() && again <= Instant::now() {
-                return Poll::Ready(());
+            if !self.stream.stands(&self.peer) {
+                return Poll::Ready(io::ErrorKind::PermissionDenied);
             }
-            self.look.as_mut().reset(again);
+            let now = Instant::now();
+            let until = self.peer.idle_since().unwrap_or(now) + self.idle;
+            if until <= now {
+                let (peer, reason) = (self.peer.address().map(tracing::field::display), self.reason());
+                tracing::info!(peer, reason, "closed a connection that has had no call for {:?}", self.idle);
+                self.unused.with_label_values(&[reason]).inc();
+                return Poll::Ready(io::ErrorKind::TimedOut);
+            }
+            self.look.as_mut().reset(until.min(now + self.certificate));
         }
         Poll::Pending
     }
@@ -159,11 +185,8 @@ impl AsyncRead for Connection {
         if self.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if self.poll_unused(cx).is_ready() {
-            let (peer, reason) = (self.stream.peer_addr().ok().map(tracing::field::display), self.reason());
-            tracing::info!(peer, reason, "closed a connection that has had no call for {:?}", self.idle);
-            self.unused.with_label_values(&[reason]).inc();
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(Err(end.into()));
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);

@@ -23,7 +23,7 @@ use crate::{
     ingest::{self, Ingest},
     kafka,
     nodes::{Fleet, Nodes},
-    session, sink,
+    session, sink, tls,
 };
 
 /// Where the figures of the moment are taken from.
@@ -55,6 +55,8 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     indexer::Metrics::register(&registry)?;
     http::Metrics::register(&registry)?;
     control::Metrics::register(&registry)?;
+    tls::Counts::register(&registry)?;
+    registry.sampled(|| tls::families(0, 0))?;
     registry.sampled(|| families(&Figures::default()))?;
     registry.sampled(|| incidents::families(&incidents::Figures::default()))?;
     registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
 
     /// Base units, and what is counted.
-    const UNITS: [&str; 34] = [
+    const UNITS: [&str; 35] = [
         "agents",
         "available",
         "bytes",
@@ -251,6 +253,7 @@ mod tests {
         "figures",
         "groups",
         "halted",
+        "handshakes",
         "incidents",
         "indexes",
         "nodes",
@@ -271,7 +274,7 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 13] = [
+    const SUBSYSTEMS: [&str; 14] = [
         "session",
         "ingest",
         "log",
@@ -285,6 +288,7 @@ mod tests {
         "control",
         "http",
         "runtime",
+        "tls",
     ];
     const LABELS: [&str; 5] = ["outcome", "reason", "severity", "support", "tracer"];
 

@@ -33,6 +33,7 @@ pub use seats::{Seat, Seats};
 pub use validate::{Announced, Limits};
 
 use crate::{
+    caller::Caller,
     config::MIN_CREDIT,
     control::{self, Desired},
     ingest::Ingest,
@@ -107,7 +108,9 @@ impl AgentService for Service {
         let (outbox, answers) = mpsc::channel::<stream::Answer>(OUTBOX);
         let sessions = Arc::clone(&self.0);
         let cut = request.extensions().get::<Peer>().map(Peer::cut);
-        let session = stream::run(sessions, request.into_inner(), outbox, cut);
+        // Who is not known speaks for nobody.
+        let caller = request.extensions().get().cloned().unwrap_or(Caller::Anonymous);
+        let session = stream::run(sessions, request.into_inner(), outbox, caller, cut);
         self.0.supervisor.spawn("session", OnEnd::Ignore, session);
         let answers = ReceiverStream::new(answers).map(|answer| *answer);
         Ok(Response::new(Box::pin(answers)))

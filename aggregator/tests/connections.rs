@@ -36,7 +36,7 @@ fn unused(reason: &str) -> String {
 #[tokio::test]
 async fn a_connection_that_never_calls_is_closed_and_counted_by_what_came_of_it() {
     let dir = tempdir().unwrap();
-    let waits = Waits { idle: Duration::from_millis(100), hello: LONG, call: LONG };
+    let waits = Waits { idle: Duration::from_millis(100), hello: LONG, call: LONG, ..Waits::default() };
     let aggregator = impatient(dir.path(), waits).await;
     let (mut bystander, _) = aggregator.welcomed(hello("bystander", &[queue(1, 10)])).await;
     for (says, reason, count) in [(&b""[..], "silent", 1.0), (&PREFACE[..8], "no_call", 1.0), (PREFACE, "no_call", 2.0)]
@@ -54,7 +54,7 @@ async fn a_connection_that_never_calls_is_closed_and_counted_by_what_came_of_it(
 #[tokio::test]
 async fn a_connection_whose_calls_have_ended_is_closed_and_its_client_comes_again() {
     let dir = tempdir().unwrap();
-    let waits = Waits { idle: Duration::from_millis(100), hello: LONG, call: LONG };
+    let waits = Waits { idle: Duration::from_millis(100), hello: LONG, call: LONG, ..Waits::default() };
     let aggregator = impatient(dir.path(), waits).await;
     let mut client = QueryServiceClient::new(aggregator.endpoint().connect().await.unwrap());
     client.get_status(GetStatusRequest {}).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_connection_whose_calls_have_ended_is_closed_and_its_client_comes_agai
 #[tokio::test]
 async fn a_stream_without_a_hello_is_ended_with_the_reason() {
     let dir = tempdir().unwrap();
-    let waits = Waits { idle: LONG, hello: Duration::from_millis(100), call: LONG };
+    let waits = Waits { idle: LONG, hello: Duration::from_millis(100), call: LONG, ..Waits::default() };
     let aggregator = impatient(dir.path(), waits).await;
     let mut agent = aggregator.call().await;
     agent.ends(Code::FailedPrecondition, "first message must be a hello").await;
@@ -75,7 +75,7 @@ async fn a_stream_without_a_hello_is_ended_with_the_reason() {
 #[tokio::test]
 async fn a_call_whose_question_never_comes_is_ended() {
     let dir = tempdir().unwrap();
-    let waits = Waits { idle: LONG, hello: LONG, call: Duration::from_millis(100) };
+    let waits = Waits { idle: LONG, hello: LONG, call: Duration::from_millis(100), ..Waits::default() };
     let aggregator = impatient(dir.path(), waits).await;
     let ended = timeout(PATIENCE, aggregator.try_call_of("/galen.v1.QueryService/GetStatus")).await;
     let Err(status) = ended.expect("an end in time") else { panic!("there was no question to answer") };

@@ -20,17 +20,45 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "galen", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Arguments {
-    /// The aggregator to ask
-    #[arg(long, global = true, value_name = "URL", env = "GALEN_AGGREGATOR", default_value = "http://127.0.0.1:7400")]
-    pub(crate) aggregator: String,
+    #[command(flatten)]
+    pub(crate) access: Access,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Which aggregator, and who asks it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Access {
+    /// The aggregator to ask: `https://` with the three files, or `http://` on this machine
+    #[arg(long, global = true, value_name = "URL", env = "GALEN_AGGREGATOR", default_value = "http://127.0.0.1:7400")]
+    pub(crate) aggregator: String,
+    /// Certificates of the authorities that sign aggregators' certificates, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "GALEN_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Your certificate, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "GALEN_CERTIFICATE_FILE")]
+    pub(crate) certificate_file: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, global = true, value_name = "FILE", env = "GALEN_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// The name that the aggregator's certificate is for, if it is not the host of the URL
+    #[arg(long, global = true, value_name = "NAME", env = "GALEN_SERVER_NAME")]
+    pub(crate) server_name: Option<String>,
+}
+
+impl Access {
+    /// In plaintext.
+    pub(crate) fn local(aggregator: String) -> Self {
+        Self { aggregator, ca_file: None, certificate_file: None, key_file: None, server_name: None }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(flatten)]
     Ask(Question),
+    /// Make certificates
+    Certs(Certs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -255,6 +283,39 @@ pub(crate) struct Reload {
 #[derive(Debug, Args)]
 pub(crate) struct Record {
     pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certs {
+    #[command(subcommand)]
+    pub(crate) change: CertsChange,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsChange {
+    /// Make an authority, and certificates of an aggregator, of nodes and of a user, for trials
+    Init(CertsInit),
+}
+
+/// As aggregators have it by default.
+pub(crate) const TRUST_DOMAIN: &str = "galen";
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsInit {
+    /// Directory for them: a new one, or an empty one
+    pub(crate) dir: PathBuf,
+    /// A node, by the name that its agent gives; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Vec<String>,
+    /// A name or address under which agents and you reach the aggregator; may be repeated
+    #[arg(long, value_name = "HOST", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub(crate) host: Vec<String>,
+    /// How long the certificates hold; the authority holds for ten years
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(crate) days: u32,
+    /// What the names of nodes and users begin with
+    #[arg(long, value_name = "NAME", default_value = TRUST_DOMAIN)]
+    pub(crate) trust_domain: String,
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -6,10 +6,18 @@ use galen_proto::v1::{
     control_service_client::ControlServiceClient, incident_service_client::IncidentServiceClient,
     query_service_client::QueryServiceClient,
 };
-use galen_runtime::endpoint::Endpoint;
-use tonic::transport::{self, Channel};
+use galen_runtime::{
+    endpoint::{Endpoint, Security},
+    tls::{self, Dialler, File, Files},
+};
+use hyper_util::rt::TokioIo;
+use tonic::{
+    codegen::http::Uri,
+    transport::{self, Channel},
+};
+use tower::service_fn;
 
-use crate::error::Error;
+use crate::{arguments::Access, error::Error};
 
 /// An event with its attachments is one message.
 const MAX_MESSAGE: usize = 256 << 20;
@@ -19,30 +27,54 @@ pub(crate) type Client = QueryServiceClient<Channel>;
 pub(crate) type Control = ControlServiceClient<Channel>;
 pub(crate) type Incidents = IncidentServiceClient<Channel>;
 
-/// To ask the aggregator at `url`, such as `http://127.0.0.1:7400`.
-pub(crate) async fn connect(url: &str) -> Result<Client, Error> {
-    Ok(QueryServiceClient::new(channel(url).await?).max_decoding_message_size(MAX_MESSAGE))
+/// To ask an aggregator.
+pub(crate) async fn connect(access: &Access) -> Result<Client, Error> {
+    Ok(QueryServiceClient::new(channel(access).await?).max_decoding_message_size(MAX_MESSAGE))
 }
 
 /// To change what runs on nodes.
-pub(crate) async fn control(url: &str) -> Result<Control, Error> {
-    Ok(ControlServiceClient::new(channel(url).await?))
+pub(crate) async fn control(access: &Access) -> Result<Control, Error> {
+    Ok(ControlServiceClient::new(channel(access).await?))
 }
 
 /// To ask about incidents.
-pub(crate) async fn incidents(url: &str) -> Result<Incidents, Error> {
-    Ok(IncidentServiceClient::new(channel(url).await?).max_decoding_message_size(MAX_MESSAGE))
+pub(crate) async fn incidents(access: &Access) -> Result<Incidents, Error> {
+    Ok(IncidentServiceClient::new(channel(access).await?).max_decoding_message_size(MAX_MESSAGE))
 }
 
-async fn channel(url: &str) -> Result<Channel, Error> {
-    let endpoint: Endpoint = url.parse()?;
+async fn channel(access: &Access) -> Result<Channel, Error> {
+    let endpoint: Endpoint = access.aggregator.parse()?;
     let unreachable = |source| Error::Unreachable { endpoint: endpoint.to_string(), source };
-    transport::Endpoint::from_shared(endpoint.to_string())
+    let connection = transport::Endpoint::from_shared(endpoint.to_string())
         .map_err(unreachable)?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(unreachable)
+        .keep_alive_while_idle(true);
+    let connected = match endpoint.security() {
+        Security::Tls => {
+            let (dialler, authority) = (dialler(access)?, endpoint.authority().to_owned());
+            let connect = service_fn(move |_: Uri| {
+                let (dialler, authority) = (dialler.clone(), authority.clone());
+                async move { dialler.dial(&authority).await.map(TokioIo::new) }
+            });
+            connection.connect_with_connector(connect).await
+        }
+        _ => connection.connect().await,
+    };
+    connected.map_err(unreachable)
+}
+
+fn dialler(access: &Access) -> Result<Dialler, Error> {
+    let file = |setting: &'static str, path: &Option<std::path::PathBuf>| match path {
+        Some(path) => Ok(File::new(setting, path)),
+        None => Err(Error::Usage(format!("`{}` takes `{setting} FILE`", access.aggregator))),
+    };
+    let files = Files {
+        certificate: file("--certificate-file", &access.certificate_file)?,
+        key: file("--key-file", &access.key_file)?,
+        authorities: file("--ca-file", &access.ca_file)?,
+        revoked: Vec::new(),
+    };
+    let config = tls::client(&files.read()?, tls::HTTP_2)?;
+    Ok(Dialler::new(config, access.server_name.as_deref())?)
 }

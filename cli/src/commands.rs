@@ -1,5 +1,7 @@
-//! The commands that ask an aggregator, one file each; those that change something are one file.
+//! The commands that ask an aggregator, one file each; those that change something are one file. `certs` needs
+//! none.
 
+pub(crate) mod certs;
 pub(crate) mod control;
 pub(crate) mod event;
 pub(crate) mod events;

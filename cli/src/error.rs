@@ -13,6 +13,10 @@ pub(crate) enum Error {
     Usage(String),
     #[error(transparent)]
     Endpoint(#[from] endpoint::Error),
+    #[error(transparent)]
+    Tls(#[from] galen_runtime::tls::Error),
+    #[error(transparent)]
+    Certificates(#[from] galen_certificates::Error),
     #[error("no aggregator can be reached at {endpoint}; `--aggregator URL` or GALEN_AGGREGATOR names another")]
     Unreachable {
         endpoint: String,
@@ -53,7 +57,7 @@ impl Error {
         match self {
             Self::Away(_) | Self::NotDone(_) => 1,
             Self::Refused(_) | Self::Profile(_) | Self::Write { .. } | Self::Output(_) | Self::Demo(_) => 1,
-            Self::Usage(_) | Self::Endpoint(_) | Self::Query(_) => 2,
+            Self::Usage(_) | Self::Endpoint(_) | Self::Query(_) | Self::Tls(_) | Self::Certificates(_) => 2,
             Self::NotFound(_) => 3,
             Self::Unreachable { .. } | Self::Lost(_) | Self::Broken(_) => 4,
         }

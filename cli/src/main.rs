@@ -21,7 +21,7 @@ use clap::{CommandFactory, Parser};
 use galen_runtime::Chain;
 
 use crate::{
-    arguments::{Arguments, Command, DemoChild, Question, Tracers},
+    arguments::{Access, Arguments, Command, DemoChild, Question, Tracers},
     error::Error,
 };
 
@@ -58,23 +58,22 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             clap_complete::generate(shell, &mut Arguments::command(), "galen", &mut script);
             return Ok(io::stdout().write_all(&script)?);
         }
+        Command::Certs(certs) => return commands::certs::run(certs.change),
         Command::Ask(question) => question,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(ask(&arguments.aggregator, command))
+    runtime.block_on(ask(&arguments.access, command))
 }
 
-async fn ask(aggregator: &str, question: Question) -> Result<(), Error> {
-    let connect = || client::connect(aggregator);
-    let control = || client::control(aggregator);
+async fn ask(access: &Access, question: Question) -> Result<(), Error> {
+    let connect = || client::connect(access);
+    let control = || client::control(access);
     match question {
         Question::Events(events) => commands::events::run(connect().await?, events).await,
         Question::Event(event) => commands::event::run(connect().await?, event).await,
         Question::Flame(flame) => commands::flame::run(connect().await?, flame).await,
-        Question::Incidents(incidents) => {
-            commands::incidents::run(client::incidents(aggregator).await?, incidents).await
-        }
-        Question::Incident(incident) => commands::incidents::show(client::incidents(aggregator).await?, incident).await,
+        Question::Incidents(incidents) => commands::incidents::run(client::incidents(access).await?, incidents).await,
+        Question::Incident(incident) => commands::incidents::show(client::incidents(access).await?, incident).await,
         Question::Status(status) => commands::status::run(connect().await?, status).await,
         Question::Nodes(nodes) => commands::nodes::run(connect().await?, nodes).await,
         Question::Ledger(ledger) => commands::ledger::run(connect().await?, ledger).await,

@@ -9,8 +9,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use galen_proto::v1::{GetStatusRequest, query_service_client::QueryServiceClient};
+use galen_runtime::tls::Dialler;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tonic::transport::Channel;
+use tonic::{codegen::http::Uri, transport::Channel};
+use tower::service_fn;
 
 use crate::{
     process::{Process, program},
@@ -46,6 +49,11 @@ impl Aggregator {
 
     /// Starts it on the data in `dir`, on the ports it had there before, if any, and waits until it answers.
     pub async fn start(dir: &Path, settings: &[&str]) -> Result<Self> {
+        Self::start_with(dir, settings, None).await
+    }
+
+    /// As [`start`](Self::start); it is asked through `dialler`, if its settings are such that it speaks TLS.
+    pub async fn start_with(dir: &Path, settings: &[&str], dialler: Option<Dialler>) -> Result<Self> {
         let written = dir.join("data/addresses.json");
         let before: Option<Addresses> =
             fs::read(dir.join("addresses.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -68,8 +76,7 @@ impl Aggregator {
         })
         .await?;
         fs::copy(&written, dir.join("addresses.json"))?;
-        let channel = Channel::from_shared(format!("http://{}", addresses.grpc))?.connect_lazy();
-        let query = QueryServiceClient::new(channel).max_decoding_message_size(64 << 20);
+        let query = ask(addresses.grpc, dialler)?;
         wait::until("the aggregator to answer", START, || {
             let mut query = query.clone();
             async move { Ok(Some(query.get_status(GetStatusRequest {}).await?)) }
@@ -78,6 +85,21 @@ impl Aggregator {
         .with_context(|| process.tail())?;
         Ok(Self { process, addresses, query })
     }
+}
+
+/// Asks at `grpc`, through `dialler` if it speaks TLS there.
+pub fn ask(grpc: SocketAddr, dialler: Option<Dialler>) -> Result<Query> {
+    let channel = match dialler {
+        None => Channel::from_shared(format!("http://{grpc}"))?.connect_lazy(),
+        Some(dialler) => {
+            let connect = service_fn(move |_: Uri| {
+                let dialler = dialler.clone();
+                async move { dialler.dial(&grpc.to_string()).await.map(TokioIo::new) }
+            });
+            Channel::from_shared(format!("https://{grpc}"))?.connect_with_connector_lazy(connect)
+        }
+    };
+    Ok(QueryServiceClient::new(channel).max_decoding_message_size(64 << 20))
 }
 
 pub struct Agent {

@@ -8,6 +8,7 @@
 //! was recorded must be acknowledged, and the log must have it once.
 
 mod agent;
+mod certificates;
 mod run;
 
 use std::{
@@ -26,7 +27,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::wait;
-use agent::{Agent, Words};
+use agent::{Agent, Target, Words};
+use certificates::Certificates;
 
 pub use run::{Arguments, Report, run};
 
@@ -89,13 +91,15 @@ impl fmt::Debug for Waits {
 impl Load {
     /// Connects the agents with these numbers, all at once, and waits until each is welcomed.
     pub async fn start(aggregator: SocketAddr, agents: Range<usize>) -> Result<Self> {
+        Self::of(targets(aggregator, agents, None)?).await
+    }
+
+    async fn of(targets: Vec<Target>) -> Result<Self> {
         raise_file_limit();
         let (tally, orders, words) = (Arc::new(Tally::default()), watch::Sender::default(), Arc::new(Words::new()?));
-        let (mut running, count) = (JoinSet::new(), agents.len() as u64);
-        for place in agents {
-            let source = Ipv4Addr::new(127, 1, 0, u8::try_from(1 + place / PER_SOURCE)?);
-            let words = Arc::clone(&words);
-            let agent = Agent::new(place, source.into(), aggregator, words, Arc::clone(&tally), orders.subscribe())?;
+        let (mut running, count) = (JoinSet::new(), targets.len() as u64);
+        for target in targets {
+            let agent = Agent::new(target, Arc::clone(&words), Arc::clone(&tally), orders.subscribe());
             #[allow(clippy::disallowed_methods, reason = "they end with the set that owns them")]
             running.spawn(agent.run());
         }
@@ -156,6 +160,15 @@ impl Load {
         let met = || std::future::ready(Ok(met(&self.tally).then_some(())));
         wait::until(what, LIMIT, met).await.map_err(|error| error.context(format!("{:?}", self.tally)))
     }
+}
+
+/// What each agent dials, and with what: a certificate of its own, if there are any.
+fn targets(aggregator: SocketAddr, agents: Range<usize>, certificates: Option<&Certificates>) -> Result<Vec<Target>> {
+    let target = |place: usize| {
+        let source = Ipv4Addr::new(127, 1, 0, u8::try_from(1 + place / PER_SOURCE)?);
+        Target::new(place, source.into(), aggregator, certificates)
+    };
+    agents.map(target).collect()
 }
 
 /// Each agent is an open file.

@@ -15,6 +15,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_herd_that_comes_back_at_once_is_taken_in_turn_and_loses_nothing() -> Result<()> {
+    herd(false).await
+}
+
+#[tokio::test]
+async fn a_herd_with_certificates_is_taken_in_turn_and_loses_nothing() -> Result<()> {
+    herd(true).await
+}
+
+async fn herd(tls: bool) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let report = run(
         &Arguments {
@@ -24,6 +33,7 @@ async fn a_herd_that_comes_back_at_once_is_taken_in_turn_and_loses_nothing() -> 
             watch: Span::from_secs(2),
             reconnects: 2,
             aggregator: None,
+            tls,
             pid: None,
             // The most that may come at once, so that the others are told to come later.
             settings: vec!["sessions.new_per_second=40".into()],

@@ -13,6 +13,7 @@ pub mod signal;
 mod supervisor;
 pub mod telemetry;
 mod text;
+pub mod tls;
 
 pub use backoff::Backoff;
 pub use one_or_more::OneOrMore;

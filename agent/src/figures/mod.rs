@@ -70,6 +70,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     crate::uplink::Figures::register(&registry)?;
     crate::budget::Figures::register(&registry)?;
     crate::containers::Metrics::new()?.register(&registry)?;
+    registry.register(Box::new(crate::tls::Figures::of(None)?))?;
     for section in crate::Config::<crate::tracers::Shipped>::default().tracers.iter() {
         if let Some(collector) = section.tracer.collector() {
             registry.register(collector)?;

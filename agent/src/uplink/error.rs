@@ -13,7 +13,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 pub(super) enum Error {
     #[error("failed to connect")]
     Connect(#[from] tonic::transport::Error),
-    #[error("the aggregator refused ({code:?}): {message}", code = .0.code(), message = .0.message())]
+    #[error("the aggregator refused ({code:?}): {message}{cause}", code = .0.code(), message = .0.message(), cause = cause(.0))]
     Refused(Box<tonic::Status>),
     #[error("the aggregator ended the stream")]
     Ended,
@@ -74,6 +74,11 @@ impl Error {
             _ => Again::BackOff,
         }
     }
+}
+
+/// Why there was no answer, if it was not the aggregator that refused: a certificate, most often.
+fn cause(status: &tonic::Status) -> String {
+    std::error::Error::source(status).map(|source| format!(": {}", galen_runtime::Chain(source))).unwrap_or_default()
 }
 
 /// What a refusal says of when to come again.

@@ -3,13 +3,14 @@
 //! Nothing here holds an event that the buffer does not hold, so the aggregator may be away for as long as the buffer's
 //! cap allows, and the agent may die at any moment. No failure here reaches a tracer.
 //!
-//! - `addresses`: which of several aggregators is dialled.
+//! - `addresses`: which of several aggregators is dialled; `dial`: how.
 //! - `session`: hello, welcome, batches, acknowledgements.
 //! - `compare`: whether the buffer is an older copy of itself.
 //! - `plan`: what to send next, fresh events and backlog in turns, within the credit.
 
 mod addresses;
 mod compare;
+mod dial;
 mod error;
 mod figures;
 mod plan;
@@ -22,10 +23,9 @@ use galen_proto::v1::TracerStatus;
 use galen_runtime::{Backoff, endpoint::Endpoint};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tracing::{debug, info, warn};
 
-use crate::{budget::Budget, control::Control, figures::Registry};
+use crate::{budget::Budget, control::Control, figures::Registry, tls::Newest};
 use addresses::Addresses;
 use error::{Again, Error};
 
@@ -35,12 +35,6 @@ pub use figures::Figures;
 /// all aggregators were tried in vain.
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 const BACKOFF_CAP: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// TCP and HTTP/2 probes find a peer that has vanished, also while nothing is sent.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the aggregator may send before the agent reads it: acknowledgements are small.
-const WINDOW: u32 = 64 << 10;
 
 /// Who speaks, and for which tracers.
 #[derive(Clone)]
@@ -58,14 +52,21 @@ pub struct Node {
 pub struct Uplink {
     node: Node,
     endpoints: Vec<Endpoint>,
+    tls: Option<Newest>,
     buffer: Buffer,
     budget: Budget,
 }
 
 impl Uplink {
     /// To one of `endpoints`, of which there is at least one.
-    pub fn new(node: Node, endpoints: Vec<Endpoint>, buffer: Buffer, budget: Budget) -> Self {
-        Self { node, endpoints, buffer, budget }
+    pub(crate) fn new(
+        node: Node,
+        endpoints: Vec<Endpoint>,
+        tls: Option<Newest>,
+        buffer: Buffer,
+        budget: Budget,
+    ) -> Self {
+        Self { node, endpoints, tls, buffer, budget }
     }
 
     /// Delivers until `stop` is cancelled; then, if it is connected, what the buffer holds at that time.
@@ -135,7 +136,7 @@ impl Uplink {
 
     async fn session(&self, endpoint: &Endpoint, stop: &CancellationToken, progressed: &mut bool) -> Result<(), Error> {
         let opening = async {
-            let channel = connect(endpoint).await?;
+            let channel = dial::dial(endpoint, self.tls.as_ref()).await?;
             session::open(channel, &self.node, &self.buffer, &self.budget).await
         };
         let (mut session, inbound) = tokio::select! {
@@ -147,17 +148,4 @@ impl Uplink {
         // Whatever came after it.
         ended.map_err(|error| session.goodbye.map_or(error, |away| Error::Goodbye { away }))
     }
-}
-
-async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
-    tonic::transport::Endpoint::new(endpoint.to_string())?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_keepalive(Some(KEEPALIVE))
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .connect()
-        .await
 }

@@ -14,6 +14,7 @@ use axum::{
 use tokio::time::timeout;
 
 use super::error::Failure;
+use crate::caller::{Caller, NOT_A_USER};
 
 /// Longest time until an answer begins. Searches have a shorter one of their own.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,14 +23,17 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; fram
                       base-uri 'none'; frame-ancestors 'self'";
 
 pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if is_local(request.headers()) {
+    let caller = request.extensions().get().cloned().unwrap_or(Caller::Local);
+    let mut response = if caller == Caller::Local && !is_local(request.headers()) {
+        let message = "the Host is not a loopback address: use http://127.0.0.1 or http://localhost";
+        Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message).into_response()
+    } else if !caller.may_call(request.uri().path()) {
+        Failure::new(StatusCode::FORBIDDEN, "forbidden", NOT_A_USER).into_response()
+    } else {
         match timeout(PATIENCE, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Failure::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "took too long").into_response(),
         }
-    } else {
-        let message = "the Host is not a loopback address: use http://127.0.0.1 or http://localhost";
-        Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message).into_response()
     };
     let headers = response.headers_mut();
     for (name, value) in [
@@ -44,7 +48,8 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-/// A name that someone else gave to this machine must not do, or any web page could read what is here.
+/// A name that someone else gave to this machine must not do, or any web page could read what is here. With TLS the
+/// browser looks at the name itself.
 fn is_local(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST) else { return true };
     let Ok(host) = host.to_str() else { return false };

@@ -1,9 +1,10 @@
 //! Connections: accepted, bounded, served, and ended with the process.
 //!
 //! Beyond the cap a connection is closed at once and counted. A head has to come in time and within its size; a
-//! client that takes nothing of an answer is cut off by the kernel.
+//! client that takes nothing of an answer is cut off by the kernel. With TLS a connection has its place from the end of
+//! its handshake on; handshakes have places of their own, and their time.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use galen_runtime::{BoxError, OnEnd, Supervisor};
@@ -12,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntCounter;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -19,7 +21,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::metrics::Registry;
+use crate::{
+    caller::Caller,
+    metrics::Registry,
+    tls::{self, Handshakes, Place, Tls},
+};
 
 /// Largest head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
@@ -27,6 +33,8 @@ const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long to wait after a failed accept: most likely there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Handshakes at a time.
+const HANDSHAKES: usize = 256;
 
 /// What clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +45,18 @@ pub struct Limits {
     pub head: Duration,
     /// Longest time that a client may leave an answer untaken.
     pub stall: Duration,
+    /// Longest time for a handshake, with TLS.
+    pub handshake: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 256, head: Duration::from_secs(30), stall: Duration::from_secs(120) }
+        Self {
+            connections: 256,
+            head: Duration::from_secs(30),
+            stall: Duration::from_secs(120),
+            handshake: Duration::from_secs(10),
+        }
     }
 }
 
@@ -64,11 +79,19 @@ impl Metrics {
     }
 }
 
-/// Serves `router` on `listener` under `supervisor`, until its shutdown.
-pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, limits: Limits, metrics: Metrics) {
+/// Serves `router` on `listener`, with `tls` if there is to be any, under `supervisor`, until its shutdown.
+pub fn serve(
+    supervisor: &Supervisor,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    limits: Limits,
+    metrics: Metrics,
+) {
     let shutdown = supervisor.token();
     supervisor.spawn("http", OnEnd::Shutdown, async move {
         let places = Arc::new(Semaphore::new(limits.connections));
+        let mut handshakes = Handshakes::of(HANDSHAKES);
         let mut connections = JoinSet::new();
         while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
             while connections.try_join_next().is_some() {}
@@ -80,49 +103,95 @@ pub fn serve(supervisor: &Supervisor, listener: TcpListener, router: Router, lim
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                metrics.connections_refused.inc();
-                continue;
+            let stall = u32::try_from(limits.stall.as_millis()).unwrap_or(u32::MAX);
+            let prepared = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, stall)?));
+            if let Err(error) = prepared {
+                tracing::debug!(%error, "failed to prepare a connection");
+            }
+            let served = Served {
+                places: Arc::clone(&places),
+                router: router.clone(),
+                limits,
+                metrics: metrics.clone(),
+                shutdown: shutdown.clone(),
             };
-            let connection = connection(stream, router.clone(), limits, metrics.clone(), shutdown.clone());
-            connections.spawn(async move {
-                connection.await;
-                drop(place);
-            });
+            match &tls {
+                None => {
+                    connections.spawn(served.serve(stream, Caller::Local, pending()));
+                }
+                Some(tls) => {
+                    let Some(place) = shutdown.run_until_cancelled(handshakes.begin()).await else { break };
+                    connections.spawn(served.secured(stream, tls.clone(), place));
+                }
+            }
         }
         while connections.join_next().await.is_some() {}
         Ok::<(), BoxError>(())
     });
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits, metrics: Metrics, shutdown: CancellationToken) {
-    let stall = u32::try_from(limits.stall.as_millis()).unwrap_or(u32::MAX);
-    let prepared = stream.set_nodelay(true).and_then(|()| Ok(set_tcp_user_timeout(&stream, stall)?));
-    if let Err(error) = prepared {
-        tracing::debug!(%error, "failed to prepare a connection");
-    }
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        metrics.requests.inc();
-        let router = router.clone();
-        // Its error type has no value.
-        async move { router.oneshot(request.map(Body::new)).await }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// What a connection is served with.
+struct Served {
+    places: Arc<Semaphore>,
+    router: Router,
+    limits: Limits,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+}
+
+impl Served {
+    /// From its handshake on.
+    async fn secured(self, stream: TcpStream, tls: Tls, place: Place) {
+        let peer = stream.peer_addr().ok();
+        let handshake = place.accept(stream, || tls.http(), self.limits.handshake);
+        match self.shutdown.run_until_cancelled(handshake).await {
+            None => {}
+            Some(Ok(mut stream)) => {
+                let caller = tls.caller(stream.get_mut().1);
+                let certificate = tls::shown(stream.get_ref().1).cloned();
+                self.serve(stream, caller, async move { tls.lapses(peer, certificate).await }).await;
+            }
+            Some(Err(failure)) => tls.failed(peer, &failure),
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+    }
+
+    /// Until the other end has had enough, the process ends, or `lapses` does.
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        caller: Caller,
+        lapses: impl Future<Output = ()>,
+    ) {
+        let Self { places, router, limits, metrics, shutdown } = self;
+        let Ok(_place) = places.try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            return;
+        };
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            metrics.requests.inc();
+            request.extensions_mut().insert(caller.clone());
+            let router = router.clone();
+            // Its error type has no value.
+            async move { router.oneshot(request.map(Body::new)).await }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = lapses => return,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
     }
 }
 

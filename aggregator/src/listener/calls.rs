@@ -5,6 +5,7 @@
 //! come is ended after [`Waits::call`]; the stream of an agent looks after itself (`session`).
 
 use std::{
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,22 +20,35 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::server::TcpConnectInfo};
 
-use crate::listener::prefix::PrefixApart;
+use crate::{
+    caller::{Caller, NOT_A_USER},
+    listener::prefix::PrefixApart,
+};
 
 /// How long the aggregator waits for what a peer owes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Waits {
+    /// For the end of a handshake, with TLS.
+    pub handshake: Duration,
     /// For a call, on a connection that has none.
     pub idle: Duration,
     /// For the hello of a stream.
     pub hello: Duration,
     /// From the beginning of a call to the beginning of its answer.
     pub call: Duration,
+    /// From one look at the certificate of a connection to the next.
+    pub certificate: Duration,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(30), hello: Duration::from_secs(10), call: Duration::from_secs(60) }
+        Self {
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            hello: Duration::from_secs(10),
+            call: Duration::from_secs(60),
+            certificate: Duration::from_secs(30),
+        }
     }
 }
 
@@ -53,6 +67,7 @@ struct Calls {
     any: bool,
     /// Since when there is none.
     since: Instant,
+    caller: Caller,
 }
 
 /// A call that is underway, until it is dropped.
@@ -61,8 +76,21 @@ struct Call(Arc<Mutex<Calls>>);
 
 impl Peer {
     pub(super) fn new(cut: CancellationToken, addresses: TcpConnectInfo) -> Self {
-        let calls = Calls { underway: 0, any: false, since: Instant::now() };
+        let calls = Calls { underway: 0, any: false, since: Instant::now(), caller: Caller::Local };
         Self { calls: Arc::new(Mutex::new(calls)), cut, addresses }
+    }
+
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.addresses.remote_addr()
+    }
+
+    /// What a handshake found, before there is a call.
+    pub(super) fn becomes(&self, caller: Caller) {
+        self.calls.lock().caller = caller;
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        self.calls.lock().caller.clone()
     }
 
     /// Since when it has no call, if it has none.
@@ -96,9 +124,16 @@ impl Drop for Call {
     }
 }
 
-/// Counts a call of its connection until the last of its answer is taken.
+/// Counts a call of its connection until the last of its answer is taken, if it is for the caller to make.
 pub(crate) async fn track(patience: Duration, mut request: Request, next: Next) -> Response {
-    let call = request.extensions().get::<Peer>().cloned().map(|peer| {
+    let peer = request.extensions().get::<Peer>().cloned();
+    // With TLS nobody gets here without a certificate; who is not known may do nothing.
+    let caller = peer.as_ref().map_or(Caller::Anonymous, Peer::caller);
+    if caller == Caller::Anonymous || !caller.may_call(request.uri().path()) {
+        return Status::permission_denied(NOT_A_USER).into_http();
+    }
+    request.extensions_mut().insert(caller);
+    let call = peer.map(|peer| {
         let call = peer.call();
         // Where tonic looks for who called.
         request.extensions_mut().insert(peer.addresses);

@@ -21,6 +21,8 @@ pub enum Refusal {
     Version(u32),
     #[error("the node's name must have 1 to {max} bytes and no control characters", max = galen_proto::MAX_NODE_NAME)]
     NodeName,
+    #[error("the hello is of node `{node}`, but the certificate is of {certificate}")]
+    OtherNode { node: String, certificate: String },
     #[error("the hello has {count} {what}, at most {limit} are taken")]
     TooMany { what: &'static str, count: usize, limit: usize },
     #[error("queue {epoch:016x} is announced wrongly: {why}")]
@@ -69,6 +71,7 @@ impl Refusal {
             Self::SecondHello => "second_hello",
             Self::Version(_) => "version",
             Self::NodeName => "node_name",
+            Self::OtherNode { .. } => "other_node",
             Self::TooMany { .. } | Self::Queue { .. } => "hello",
             Self::UnknownQueue { .. } | Self::Log(Rejected::Refused(Refused::UnknownQueue { .. })) => "unknown_queue",
             Self::NumberZero => "number_zero",
@@ -110,6 +113,7 @@ impl Refusal {
             Self::Log(Rejected::Unavailable) | Self::Silent | Self::NotReading | Self::ShuttingDown => {
                 Code::Unavailable
             }
+            Self::OtherNode { .. } => Code::PermissionDenied,
             Self::Replaced => Code::Aborted,
         }
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
+    caller::Caller,
     control::outcome_name,
     ingest::{Receipts, Rejected, now_unix_nanos},
     session::{
@@ -56,13 +57,14 @@ impl From<Rejected> for End {
     }
 }
 
-/// Runs a session; its end is an answer to the agent, never an error of the task. `cut` ends its connection.
+/// Runs a session of `caller`; its end is an answer to the agent, never an error of the task. `cut` ends its connection.
 ///
 /// An `async fn` would have room for its arguments twice, and there are thousands of them.
 pub(super) fn run(
     sessions: Arc<Sessions>,
     mut inbox: Streaming<AgentMessage>,
     outbox: Outbox,
+    caller: Caller,
     cut: Option<CancellationToken>,
 ) -> impl Future<Output = Result<(), BoxError>> {
     let shutdown = sessions.supervisor.token();
@@ -77,6 +79,8 @@ pub(super) fn run(
                     let terms = &sessions.terms;
                     let (hello, announced) = greet(&mut inbox, terms.limits.batch_bytes, terms.hello).await?;
                     node.clone_from(&hello.node);
+                    let other = |certificate| Refusal::OtherNode { node: hello.node.clone(), certificate };
+                    caller.speaks_for(&hello.node).map_err(other)?;
                     Session::begin(Arc::clone(&sessions), hello, announced, outbox).await
                 })
                 .await?;

@@ -150,6 +150,10 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) async fn call(endpoint: Endpoint, path: &'static str) -> Result<Self, Status> {
         let channel = endpoint.connect().await.map_err(|error| Status::from_error(error.into()))?;
+        Self::over(channel, path).await
+    }
+
+    pub(crate) async fn over(channel: Channel, path: &'static str) -> Result<Self, Status> {
         let mut client = tonic::client::Grpc::new(channel);
         client.ready().await.map_err(|error| Status::from_error(error.into()))?;
         let (outbox, messages) = mpsc::channel(4);
@@ -199,11 +203,15 @@ impl Agent {
 
     /// Waits for an acknowledgement of everything up to `upto`.
     pub(crate) async fn acknowledged(&mut self, upto: u64) {
+        self.try_acknowledged(upto).await.unwrap();
+    }
+
+    pub(crate) async fn try_acknowledged(&mut self, upto: u64) -> Result<(), Status> {
         loop {
-            match self.next().await.unwrap() {
+            match self.next().await? {
                 aggregator_message::Message::Ack(ack) => {
                     if ack.progress.expect("progress").upto >= upto {
-                        return;
+                        return Ok(());
                     }
                 }
                 other => panic!("no ack: {other:?}"),

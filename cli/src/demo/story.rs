@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Child, Error, LOAD, Stage, summary};
 use crate::{
+    arguments::Access,
     client::{self, Client},
     error,
     moment::now_unix_nanos,
@@ -141,7 +142,7 @@ impl Story {
         let addresses = addresses(stage, &dir).await?;
         let url = format!("http://{}", addresses.grpc);
         stage.agent = Some(start_agent(agent, &dir, &url, settings)?);
-        let mut client = client::connect(&url).await?;
+        let mut client = client::connect(&Access::local(url)).await?;
         self.step("waits for the agent to connect")?;
         let node = connected(stage, &mut client).await?;
         Ok(Opened { client, addresses, node })

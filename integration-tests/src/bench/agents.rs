@@ -47,6 +47,7 @@ async fn measure(dir: &Path, watch: Duration, reconnects: u32) -> Result<Report>
         watch: Span(watch),
         reconnects,
         aggregator: None,
+        tls: false,
         pid: None,
         settings: Vec::new(),
     };

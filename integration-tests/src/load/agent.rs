@@ -16,15 +16,22 @@ use galen_proto::v1::{
     AgentMessage, AggregatorMessage, Batch, Heartbeat, Hello, Label, Measure, MeasureKind, Queue, Support,
     TracerStatus, agent_message, agent_service_client::AgentServiceClient, aggregator_message,
 };
-use galen_runtime::Backoff;
+use galen_runtime::{Backoff, tls::Dialler};
+use hyper_util::rt::TokioIo;
 use tokio::{
+    net::TcpSocket,
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Endpoint};
+use tonic::{
+    Status, Streaming,
+    codegen::http::Uri,
+    transport::{self, Channel, Endpoint},
+};
+use tower::service_fn;
 
-use super::{Orders, Tally};
+use super::{Certificates, Orders, Tally};
 use crate::flood;
 
 /// As the uplink of a real agent has them.
@@ -42,10 +49,19 @@ pub(super) struct Words {
     measures: Vec<Measure>,
 }
 
+/// Where an agent comes from, and whom it dials.
+pub(super) struct Target {
+    node: String,
+    source: IpAddr,
+    aggregator: SocketAddr,
+    endpoint: Endpoint,
+    /// Without one it speaks plaintext.
+    dialler: Option<Dialler>,
+}
+
 /// An agent, and how far its events have come.
 pub(super) struct Agent {
-    node: String,
-    endpoint: Endpoint,
+    target: Target,
     words: Arc<Words>,
     tally: Arc<Tally>,
     orders: watch::Receiver<Orders>,
@@ -87,33 +103,46 @@ impl Words {
     }
 }
 
-impl Agent {
+impl Target {
     pub(super) fn new(
         place: usize,
         source: IpAddr,
         aggregator: SocketAddr,
-        words: Arc<Words>,
-        tally: Arc<Tally>,
-        orders: watch::Receiver<Orders>,
+        certificates: Option<&Certificates>,
     ) -> Result<Self> {
-        let endpoint = Endpoint::new(format!("http://{aggregator}"))?
+        let node = format!("load-{place:06}");
+        let dialler = certificates.map(|certificates| certificates.node(&node)).transpose()?;
+        let scheme = if dialler.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::new(format!("{scheme}://{aggregator}"))?
             .local_address(Some(source))
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
-        Ok(Self {
-            node: format!("load-{place:06}"),
-            endpoint,
-            words,
-            tally,
-            orders,
-            recorded: 0,
-            acknowledged: 0,
-            waiting: VecDeque::new(),
-            rounds: 0,
-        })
+        Ok(Self { node, source, aggregator, endpoint, dialler })
+    }
+
+    async fn connect(&self) -> Result<Channel, transport::Error> {
+        let (Some(dialler), source, aggregator) = (self.dialler.clone(), self.source, self.aggregator) else {
+            return self.endpoint.connect().await;
+        };
+        let connect = service_fn(move |_: Uri| {
+            let dialler = dialler.clone();
+            async move {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind(SocketAddr::new(source, 0))?;
+                let stream = socket.connect(aggregator).await?;
+                dialler.secure(stream, &aggregator.to_string()).await.map(TokioIo::new)
+            }
+        });
+        self.endpoint.connect_with_connector(connect).await
+    }
+}
+
+impl Agent {
+    pub(super) fn new(target: Target, words: Arc<Words>, tally: Arc<Tally>, orders: watch::Receiver<Orders>) -> Self {
+        Self { target, words, tally, orders, recorded: 0, acknowledged: 0, waiting: VecDeque::new(), rounds: 0 }
     }
 
     pub(super) async fn run(mut self) {
@@ -144,7 +173,7 @@ impl Agent {
             self.rounds = orders.rounds;
             self.record();
         }
-        let channel = self.endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let channel = self.target.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let (outbox, messages) = mpsc::channel(OUTBOUND);
         send(&outbox, agent_message::Message::Hello(self.hello())).await?;
         let mut answers = AgentServiceClient::new(channel).session(ReceiverStream::new(messages)).await?.into_inner();
@@ -205,7 +234,7 @@ impl Agent {
     fn hello(&self) -> Hello {
         Hello {
             protocol: galen_proto::PROTOCOL,
-            node: self.node.clone(),
+            node: self.target.node.clone(),
             agent_version: env!("CARGO_PKG_VERSION").into(),
             queues: vec![Queue {
                 epoch: EPOCH,

@@ -5,12 +5,16 @@ use std::{fmt, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use galen_proto::v1::{GetStatusRequest, query_service_client::QueryServiceClient};
-use galen_runtime::Span;
+use galen_proto::v1::GetStatusRequest;
+use galen_runtime::{Span, tls::Dialler};
 use tokio::time::{Instant, sleep};
 
-use super::{LIMIT, Load};
-use crate::{fleet::Aggregator, process::Usage, wait};
+use super::{Certificates, LIMIT, Load, targets};
+use crate::{
+    fleet::{self, Aggregator},
+    process::Usage,
+    wait,
+};
 
 /// Simulates many agents over real connections and measures what the aggregator takes for them.
 #[derive(Debug, Clone, Parser)]
@@ -33,6 +37,9 @@ pub struct Arguments {
     /// A running aggregator, instead of one of its own. Nobody else may send to it meanwhile.
     #[arg(long, value_name = "HOST:PORT", requires = "pid")]
     pub aggregator: Option<SocketAddr>,
+    /// Every connection with TLS and a certificate of its own.
+    #[arg(long, conflicts_with = "aggregator")]
+    pub tls: bool,
     /// The process of the running aggregator.
     #[arg(long)]
     pub pid: Option<u32>,
@@ -65,24 +72,30 @@ pub struct Report {
 pub async fn run(arguments: &Arguments, dir: &Path) -> Result<Report> {
     let Arguments { agents, every, settle, watch, reconnects, .. } = *arguments;
     let mut own = None;
+    let certificates = arguments.tls.then(|| Certificates::new(dir)).transpose()?;
+    let certificates = certificates.as_ref();
+    let user = || certificates.map(Certificates::user).transpose();
     let (address, pid) = match (arguments.aggregator, arguments.pid) {
         (Some(address), Some(pid)) => (address, pid),
         _ => {
             let many = format!("sessions.max_agents={agents}");
-            let settings = arguments.settings.iter().chain([&many]).map(String::as_str).collect::<Vec<_>>();
-            let own = own.insert(Aggregator::start(dir, &settings).await?);
+            let secured = certificates.map(Certificates::settings).unwrap_or_default();
+            let settings = arguments.settings.iter().chain([&many]).chain(&secured).map(String::as_str);
+            let settings = settings.collect::<Vec<_>>();
+            let own = own.insert(Aggregator::start_with(dir, &settings, user()?).await?);
             (own.addresses.grpc, own.process.pid())
         }
     };
-    let one = Load::start(address, agents..agents + 1).await?;
+    let one = Load::of(targets(address, agents..agents + 1, certificates)?).await?;
     one.record(every.0 / agents as u32);
     sleep(every.0).await;
     one.settle().await?;
     drop(one);
-    let (empty, logged) = (Usage::of(pid)?, logged(address).await?);
+    let (empty, logged) = (Usage::of(pid)?, logged(address, user()?).await?);
     let each = |usage: Usage| usage.resident_bytes.saturating_sub(empty.resident_bytes) / agents as u64;
+    let targets = targets(address, 0..agents, certificates)?;
     let began = Instant::now();
-    let load = Load::start(address, 0..agents).await?;
+    let load = Load::of(targets).await?;
     let connected_in = began.elapsed();
     sleep(settle.0).await;
     let silent_bytes = each(Usage::of(pid)?);
@@ -103,7 +116,7 @@ pub async fn run(arguments: &Arguments, dir: &Path) -> Result<Report> {
     }
     // An agent may have recorded one more before it heard that it was to stop.
     let what = "every event that was recorded to be in the log once";
-    let once = || async { Ok((self::logged(address).await? - logged == load.recorded()).then_some(())) };
+    let once = || async { Ok((self::logged(address, user()?).await? - logged == load.recorded()).then_some(())) };
     wait::until(what, LIMIT, once).await?;
     Ok(Report {
         agents,
@@ -121,8 +134,8 @@ pub async fn run(arguments: &Arguments, dir: &Path) -> Result<Report> {
 }
 
 /// Events that the log was ever given.
-async fn logged(aggregator: SocketAddr) -> Result<u64> {
-    let mut query = QueryServiceClient::connect(format!("http://{aggregator}")).await?;
+async fn logged(aggregator: SocketAddr, user: Option<Dialler>) -> Result<u64> {
+    let mut query = fleet::ask(aggregator, user)?;
     Ok(query.get_status(GetStatusRequest {}).await?.into_inner().log_next_offset)
 }
 

@@ -35,7 +35,7 @@ impl Server {
             .route("/", get(|| async { "here" }))
             .route("/large", get(|| async { vec![b'x'; LARGE] }))
             .route("/endless", get(endless));
-        serve(&supervisor, listener, router, limits, metrics.clone());
+        serve(&supervisor, listener, None, router, limits, metrics.clone());
         Self { supervisor, address, metrics }
     }
 

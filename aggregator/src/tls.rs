@@ -1,0 +1,276 @@
+//! TLS of both listeners: settings, what their handshakes begin with, and why handshakes fail.
+//!
+//! One certificate serves both. Agents, and whoever asks by gRPC, have to show one of their own. So has whoever comes by
+//! HTTP from another machine; on loopback it may be left out, as it may in plaintext. A connection ends with the
+//! certificate that it began with: each is looked at now and then, which costs nothing a message.
+
+mod failure;
+mod handshakes;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use galen_runtime::{
+    OnEnd, Supervisor, endpoint,
+    tls::{self, Clients, File, Files, Identity, Lapsed, Reloaded, Revoked},
+};
+use prometheus::IntCounterVec;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, pki_types::CertificateDer};
+
+use crate::{
+    caller::Caller,
+    config::Invalid,
+    metrics::{Family, Registry},
+};
+
+pub(crate) use failure::Failure;
+pub(crate) use handshakes::{Handshakes, Place};
+
+/// Most bytes of records that wait for a client to take them: beyond it the client is waited for.
+const UNTAKEN: usize = 16 << 10;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The aggregator's certificate, and those between it and the authority; PEM, as all of these files. Empty: no TLS,
+    /// and both listeners are for loopback only.
+    pub certificate_file: PathBuf,
+    /// The key of that certificate.
+    pub key_file: PathBuf,
+    /// Certificates of the authorities that sign those of agents and users.
+    pub ca_file: PathBuf,
+    /// Lists of the certificates that the authorities took back.
+    pub crl_files: Vec<PathBuf>,
+    /// Trust domain of agents and users: what their names, such as `spiffe://galen/node/web-1`, begin with.
+    pub trust_domain: String,
+}
+
+/// Settings that were checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    files: Files,
+    trust_domain: String,
+}
+
+/// What handshakes begin with. Clones are the same.
+#[derive(Clone)]
+pub struct Tls {
+    doors: Arc<Reloaded<Doors>>,
+    trust_domain: Arc<str>,
+    /// How often a connection's certificate is looked at.
+    look_every: Duration,
+    counts: Counts,
+}
+
+#[derive(Clone)]
+struct Doors {
+    grpc: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+    revoked: Arc<Revoked>,
+}
+
+/// Figures of both listeners.
+#[derive(Clone)]
+pub(crate) struct Counts {
+    failed: IntCounterVec,
+    lapsed: IntCounterVec,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            certificate_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            crl_files: Vec::new(),
+            trust_domain: "galen".into(),
+        }
+    }
+}
+
+impl Config {
+    /// Nothing, if no file is named.
+    pub(crate) fn check(self) -> Result<Option<Settings>, Invalid> {
+        let names = [
+            ("tls.certificate_file", &self.certificate_file),
+            ("tls.key_file", &self.key_file),
+            ("tls.ca_file", &self.ca_file),
+        ];
+        let missing = names.iter().find(|(_, path)| path.as_os_str().is_empty()).map(|(key, _)| *key);
+        if names.iter().all(|(_, path)| path.as_os_str().is_empty()) && self.crl_files.is_empty() {
+            return Ok(None);
+        }
+        if let Some(key) = missing {
+            return Err(Invalid::Range { key, must: "be set with the other files of `[tls]`" });
+        }
+        if !tls::is_trust_domain(&self.trust_domain) {
+            let must = "be of lower case letters, digits, `.`, `-` and `_`";
+            return Err(Invalid::Range { key: "tls.trust_domain", must });
+        }
+        let [certificate, key, authorities] = names.map(|(key, path)| File::new(key, path));
+        let revoked = self.crl_files.into_iter().map(|path| File::new("tls.crl_files", path)).collect();
+        let files = Files { certificate, key, authorities, revoked };
+        Ok(Some(Settings { files, trust_domain: self.trust_domain }))
+    }
+}
+
+impl Tls {
+    /// Reads the files, and reads them again when they change.
+    pub(crate) fn start(
+        settings: &crate::Settings,
+        registry: &Registry,
+        supervisor: &Supervisor,
+    ) -> Result<Option<Self>, crate::Error> {
+        let counts = Counts::register(registry)?;
+        let (at_http, look_every) = (at_http(settings.http), settings.waits.certificate);
+        let Some(settings) = settings.tls.clone() else { return Ok(None) };
+        let doors = Reloaded::load(settings.files, move |material| {
+            Ok(Doors {
+                grpc: tls::server(material, Clients::Certified, tls::HTTP_2)?,
+                http: tls::server(material, at_http, tls::HTTP_1_1)?,
+                revoked: Arc::new(Revoked::of(material)),
+            })
+        })?;
+        let doors = Arc::new(doors);
+        let told = Arc::clone(&doors);
+        registry.sampled(move || families(told.expiry(), told.errors()))?;
+        watch(supervisor, Arc::clone(&doors));
+        Ok(Some(Self { doors, trust_domain: settings.trust_domain.into(), look_every, counts }))
+    }
+
+    pub(crate) fn grpc(&self) -> Arc<ServerConfig> {
+        self.doors.current().grpc
+    }
+
+    pub(crate) fn http(&self) -> Arc<ServerConfig> {
+        self.doors.current().http
+    }
+
+    /// Who is at the other end, once the handshake is done.
+    pub(crate) fn caller(&self, connection: &mut ServerConnection) -> Caller {
+        connection.set_buffer_limit(Some(UNTAKEN));
+        shown(connection).map_or(Caller::Anonymous, |shown| Caller::Certified(Identity::of(shown, &self.trust_domain)))
+    }
+
+    pub(crate) fn failed(&self, peer: Option<SocketAddr>, failure: &Failure) {
+        self.counts.failed.with_label_values(&[failure.reason()]).inc();
+        let (peer, reason) = (peer.map(tracing::field::display), failure.reason());
+        // Whoever comes without a certificate must not fill the log.
+        if failure.is_of_a_certificate() {
+            tracing::info!(peer, reason, error = %failure, "a handshake failed");
+        } else {
+            tracing::debug!(peer, reason, error = %failure, "a handshake failed");
+        }
+    }
+
+    /// Whether the certificate that was shown still stands; one that has to end because of it is counted.
+    pub(crate) fn stands(&self, peer: Option<SocketAddr>, certificate: &CertificateDer<'_>) -> bool {
+        let Err(lapsed) = self.doors.current().revoked.stands(certificate, SystemTime::now()) else { return true };
+        let reason = match lapsed {
+            Lapsed::Expired => "expired",
+            Lapsed::Revoked => "revoked",
+        };
+        self.counts.lapsed.with_label_values(&[reason]).inc();
+        tracing::info!(peer = peer.map(tracing::field::display), reason, "a connection ends with its certificate");
+        false
+    }
+
+    /// Ends when the certificate does.
+    pub(crate) async fn lapses(&self, peer: Option<SocketAddr>, certificate: Option<CertificateDer<'static>>) {
+        let Some(certificate) = certificate else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(self.look_every).await;
+            if !self.stands(peer, &certificate) {
+                return;
+            }
+        }
+    }
+}
+
+/// The certificate of the other end, if it showed one.
+pub(crate) fn shown(connection: &ServerConnection) -> Option<&CertificateDer<'static>> {
+    connection.peer_certificates().and_then(|chain| chain.first())
+}
+
+impl Counts {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            failed: registry.counters(
+                "tls_failed_handshakes_total",
+                "Handshakes of both listeners that failed, by reason.",
+                "reason",
+            )?,
+            lapsed: registry.counters(
+                "tls_lapsed_connections_total",
+                "Connections that were ended because their certificate had ended or was taken back, by reason.",
+                "reason",
+            )?,
+        })
+    }
+}
+
+/// Figures that there are with TLS.
+pub(crate) fn families(expiry: i64, errors: u64) -> Vec<Family> {
+    vec![
+        Family::gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "Seconds since 1970 at which the aggregator's certificate ends.",
+            u64::try_from(expiry).unwrap_or(0),
+        ),
+        Family::counter(
+            "tls_reload_errors_total",
+            "Looks at the certificate files that found something which cannot be used; what was before holds on.",
+            errors,
+        ),
+    ]
+}
+
+fn at_http(address: SocketAddr) -> Clients {
+    if endpoint::is_loopback(address.ip()) { Clients::Any } else { Clients::Certified }
+}
+
+fn watch(supervisor: &Supervisor, doors: Arc<Reloaded<Doors>>) {
+    let stop = supervisor.token();
+    supervisor.spawn("certificates", OnEnd::Ignore, async move {
+        doors.watch(stop).await;
+        Ok(())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_all_of_its_files_or_none() {
+        assert!(Config::default().check().unwrap().is_none());
+        let all = Config {
+            certificate_file: "aggregator.pem".into(),
+            key_file: "aggregator.key".into(),
+            ca_file: "ca.pem".into(),
+            ..Config::default()
+        };
+        assert!(all.clone().check().unwrap().is_some());
+        for (config, key) in [
+            (Config { key_file: PathBuf::new(), ..all.clone() }, "tls.key_file"),
+            (Config { ca_file: PathBuf::new(), ..all.clone() }, "tls.ca_file"),
+            (Config { crl_files: vec!["crl.pem".into()], ..Config::default() }, "tls.certificate_file"),
+            (Config { trust_domain: "Galen/".into(), ..all }, "tls.trust_domain"),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn from_another_machine_nobody_comes_by_http_without_a_certificate() {
+        assert_eq!(at_http("127.0.0.1:7401".parse().unwrap()), Clients::Any);
+        assert_eq!(at_http("0.0.0.0:7401".parse().unwrap()), Clients::Certified);
+    }
+}
