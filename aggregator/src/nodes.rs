@@ -414,7 +414,11 @@ mod tests {
             epoch: 7,
             first_seq: 1,
             events: vec![bytes::Bytes::from_static(b"a"); 3],
-            lost: vec![Loss { range: Some(Range { first: 4, last: 5 }), reason: LossReason::BufferFull as i32 }],
+            lost: vec![Loss {
+                range: Some(Range { first: 4, last: 5 }),
+                reason: LossReason::BufferFull as i32,
+                ..Loss::default()
+            }],
             ..LogRecord::default()
         }];
         watermarks.apply(&records[0]);

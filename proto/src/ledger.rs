@@ -18,7 +18,7 @@ pub enum Term {
 impl LossReason {
     pub fn term(self) -> Term {
         match self {
-            Self::Cooldown => Term::Suppressed,
+            Self::Cooldown | Self::RateLimited => Term::Suppressed,
             Self::Quarantined => Term::Quarantined,
             Self::RingFull | Self::MapFull | Self::BadRecord | Self::CaptureLimit => Term::Unseen,
             Self::Unspecified

@@ -31,7 +31,7 @@ fn types() -> BTreeMap<&'static str, Reencode> {
             ControlResponse Desired Event EventId Exemplar FieldCounts FollowEventsRequest FollowEventsResponse
             FollowIncidentsRequest GetEventRequest GetIncidentRequest GetLedgerRequest GetLedgerResponse
             GetProfileRequest GetProfileResponse GetStatusRequest GetStatusResponse Goodbye Heartbeat Hello Host
-            Incident Label Ledger ListIncidentsRequest ListIncidentsResponse ListNodesRequest ListNodesResponse
+            Incident Label Ledger LeftOut ListIncidentsRequest ListIncidentsResponse ListNodesRequest ListNodesResponse
             LogRecord Loss LossCounter Measure Node NodeLedger Overflow Position Progress Quarantined Queue QueueState
             Range RecordNow RecordNowRequest ReloadSettings ReloadSettingsRequest ReportStatus SearchEventsRequest
             SearchEventsResponse SetTracer SetTracerRequest Setting Standing Suppression Times TracerStatus

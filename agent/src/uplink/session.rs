@@ -320,7 +320,7 @@ impl Session<'_> {
                 if !reported.contains(&range) {
                     warn!(first = loss.first, last = loss.last, reason = ?loss.reason, "the buffer has lost events");
                     reported.push(range);
-                    lost.push(Loss { range: Some(range), reason: loss.reason.0 });
+                    lost.push(Loss { range: Some(range), reason: loss.reason.0, ..Loss::default() });
                 }
             }
             // It may be gone by now, because all of it is settled.

@@ -2,10 +2,14 @@
 
 use galen_proto::{
     Term,
-    v1::{Account, LogRecord, LossCounter, LossReason, Progress, QueueState as Stored},
+    v1::{Account, LeftOut, LogRecord, LossCounter, LossReason, Progress, QueueState as Stored},
 };
 
-use crate::{quarantine::Quarantine, settled::Settled};
+use crate::{
+    left_out::{leave_out, merge},
+    quarantine::Quarantine,
+    settled::Settled,
+};
 
 /// Distinct losses (reason and tracer) that are told apart; the rest is summed without its tracer.
 const MAX_COUNTERS: usize = 128;
@@ -21,6 +25,8 @@ pub(crate) struct QueueState {
     pub(crate) counters: Vec<LossCounter>,
     /// Numbered events that were declared lost.
     pub(crate) lost: Vec<LossCounter>,
+    /// Of these, what was over a limit.
+    pub(crate) left_out: Vec<LeftOut>,
     pub(crate) quarantined: Quarantine,
     pub(crate) events: u64,
     pub(crate) touched_unix_nanos: i64,
@@ -48,6 +54,8 @@ pub struct Tally {
     pub settled: Settled,
     /// By reason, numbered or not.
     pub lost: Vec<LossCounter>,
+    /// What was over a limit, by whose it was.
+    pub left_out: Vec<LeftOut>,
     /// Observations that the log knows of and that never had a number.
     pub counted: u64,
     /// `None`: the agent does not tell.
@@ -121,7 +129,8 @@ impl QueueState {
             RETIRED => (Settled::default(), self.events.saturating_add(observations(&lost))),
             _ => (self.settled.clone(), observations(&self.counters)),
         };
-        Tally { epoch: self.epoch, events: self.events, settled, lost, counted, told: self.told }
+        let left_out = self.left_out.clone();
+        Tally { epoch: self.epoch, events: self.events, settled, lost, left_out, counted, told: self.told }
     }
 
     /// Takes over the totals of a queue that is dropped, and with it what its node had not delivered of it.
@@ -131,6 +140,9 @@ impl QueueState {
         self.touched_unix_nanos = self.touched_unix_nanos.max(other.touched_unix_nanos);
         for lost in other.lost.iter().chain(&other.counters) {
             add(&mut self.lost, lost.reason, &lost.tracer, lost.count);
+        }
+        for left_out in &other.left_out {
+            leave_out(&mut self.left_out, &left_out.tracer, &left_out.tenant, left_out.count);
         }
         let held = tally.held(other.told);
         if held > 0 {
@@ -162,6 +174,7 @@ impl QueueState {
                 add(&mut self.lost, lost.reason, &lost.tracer, more);
             }
         }
+        merge(&mut self.left_out, &other.left_out);
         self.events = self.events.max(other.events);
         self.touched_unix_nanos = self.touched_unix_nanos.max(other.touched_unix_nanos);
         if let Some(told) = other.told {
@@ -177,6 +190,7 @@ impl QueueState {
             touched_unix_nanos: self.touched_unix_nanos,
             events: self.events,
             lost: self.lost.clone(),
+            left_out: self.left_out.clone(),
             quarantined: self.quarantined.to_proto(),
             next_seq: self.told.map_or(0, |told| told.next_seq),
             account: self.told.map(|told| Account { observed: told.observed(), counted: told.counted, waiting: 0 }),
@@ -190,6 +204,7 @@ impl QueueState {
             settled: Settled::from_progress(&progress),
             counters: stored.counters,
             lost: stored.lost,
+            left_out: stored.left_out,
             quarantined: Quarantine::from_proto(&stored.quarantined),
             events: stored.events,
             touched_unix_nanos: stored.touched_unix_nanos,

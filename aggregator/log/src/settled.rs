@@ -5,6 +5,9 @@
 
 use galen_proto::v1::{Progress, Range};
 
+/// A range: its first number, and its last.
+pub(crate) type Numbers = (u64, u64);
+
 /// A set of sequence numbers, of which all up to `upto` are members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -114,6 +117,32 @@ impl Settled {
     }
 }
 
+/// How many numbers are in ranges that are apart.
+pub(crate) fn numbers(ranges: &[Numbers]) -> u64 {
+    ranges.iter().map(|(first, last)| last - first + 1).sum()
+}
+
+/// The ranges of what is not over a limit, and those of what is, each with whose it is.
+pub(crate) fn split<O: PartialEq>(
+    ranges: Vec<Numbers>,
+    mut over: impl FnMut(u64) -> Option<O>,
+) -> (Vec<Numbers>, Vec<(Numbers, O)>) {
+    let (mut passed, mut left_out): (Vec<Numbers>, Vec<(Numbers, O)>) = Default::default();
+    for number in ranges.into_iter().flat_map(|(first, last)| first..=last) {
+        match over(number) {
+            None => match passed.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => passed.push((number, number)),
+            },
+            Some(owner) => match left_out.last_mut() {
+                Some(((_, last), of)) if *last + 1 == number && *of == owner => *last = number,
+                _ => left_out.push(((number, number), owner)),
+            },
+        }
+    }
+    (passed, left_out)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -146,6 +175,19 @@ mod tests {
         settled.insert(1, u64::MAX);
         assert_eq!((settled.upto(), settled.gaps()), (u64::MAX, 0));
         assert!(settled.missing(1, u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn what_passes_and_what_does_not_stay_in_stretches() {
+        let over = |number| match number {
+            4..=6 => Some("a"),
+            7 | 22 => Some("b"),
+            _ => None,
+        };
+        let (passed, left_out) = split(vec![(1, 10), (20, 22)], over);
+        assert_eq!(passed, [(1, 3), (8, 10), (20, 21)]);
+        assert_eq!(left_out, [((4, 6), "a"), ((7, 7), "b"), ((22, 22), "b")]);
+        assert_eq!(numbers(&passed), 8);
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use galen_proto::v1::{LogRecord, Queue, QueueState as Stored};
 use crate::{
     Watermarks,
     queue::QueueState,
-    watermarks::{OLD_QUEUES, losses, record},
+    watermarks::{OLD_QUEUES, loss, record},
 };
 
 /// Queues of a node that are kept from what others appended: those that an agent may announce, and the old ones.
@@ -62,9 +62,10 @@ impl Watermarks {
             settled.insert(first_seq, last);
         }
         let mut news = Vec::new();
-        for loss in &lost {
-            let Some(range) = &loss.range else { continue };
-            news.extend(losses(settled.missing(range.first, range.last), loss.reason));
+        for lost in &lost {
+            let Some(range) = &lost.range else { continue };
+            let missing = settled.missing(range.first, range.last).into_iter();
+            news.extend(missing.map(|range| loss(range, lost.reason, (&lost.tracer, &lost.tenant))));
             settled.insert(range.first, range.last);
         }
         let counters = queue.news(counters);

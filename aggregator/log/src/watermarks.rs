@@ -10,9 +10,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use galen_proto::v1::{Batch, LogRecord, Loss, LossCounter, LossReason, Position, Progress, Queue, Range};
 
-use crate::queue::{QueueState, RETIRED, Tally, add};
+use crate::{
+    left_out::leave_out,
+    queue::{QueueState, RETIRED, Tally, add},
+    settled::{numbers, split},
+};
 
 /// Ranges above the watermark of a queue, at most.
 pub const MAX_GAPS: usize = 16;
@@ -32,6 +37,9 @@ impl Default for Limits {
     }
 }
 
+/// Of what the log does not know whose it was.
+const NOBODY: (&str, &str) = ("", "");
+
 /// Why a batch or a queue cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -48,6 +56,8 @@ pub struct Admitted {
     pub records: Vec<LogRecord>,
     /// Events that were settled before.
     pub duplicates: u64,
+    /// Events that did not pass, and are declared left out.
+    pub limited: u64,
 }
 
 /// A node's figures since the log began.
@@ -100,7 +110,8 @@ impl Watermarks {
         let mut records = Vec::new();
         for queue in queues {
             let known = self.queue_mut(node, queue.epoch, now_unix_nanos);
-            let lost = losses(known.settled.missing(1, queue.first_unacked - 1), LossReason::LogLost as i32);
+            let missing = known.settled.missing(1, queue.first_unacked - 1).into_iter();
+            let lost: Vec<Loss> = missing.map(|range| loss(range, LossReason::LogLost as i32, NOBODY)).collect();
             if !lost.is_empty() {
                 records.push(LogRecord {
                     node: node.to_owned(),
@@ -122,6 +133,21 @@ impl Watermarks {
     /// # Errors
     /// The batch cannot be taken. Nothing has changed then.
     pub fn admit(&mut self, node: &str, batch: Batch, now_unix_nanos: i64) -> Result<Admitted, Refused> {
+        self.admit_some(node, batch, now_unix_nanos, |_| None)
+    }
+
+    /// As [`Watermarks::admit`]; an event that is new is asked about, and if it is `over` a limit declared left out, with
+    /// whose it is: tracer and tenant.
+    ///
+    /// # Errors
+    /// The batch cannot be taken. Nothing has changed then, and nothing was asked.
+    pub fn admit_some(
+        &mut self,
+        node: &str,
+        batch: Batch,
+        now_unix_nanos: i64,
+        mut over: impl for<'e> FnMut(&'e Bytes) -> Option<(&'e str, &'e str)>,
+    ) -> Result<Admitted, Refused> {
         let epoch = batch.epoch;
         let Some(queue) = self.queue(node, epoch) else { return Err(Refused::UnknownQueue { epoch }) };
         let count = batch.events.len() as u64;
@@ -135,17 +161,22 @@ impl Watermarks {
             fresh
         };
         let mut lost = Vec::new();
-        for loss in &batch.lost {
-            let Some(range) = &loss.range else { continue };
-            lost.extend(losses(settled.missing(range.first, range.last), loss.reason));
+        for declared in &batch.lost {
+            let Some(range) = &declared.range else { continue };
+            let missing = settled.missing(range.first, range.last).into_iter();
+            lost.extend(missing.map(|range| loss(range, declared.reason, NOBODY)));
             settled.insert(range.first, range.last);
         }
         if settled.gaps() > MAX_GAPS {
             return Err(Refused::TooManyGaps { epoch });
         }
         let counters = queue.news(batch.counters);
+        let new = numbers(&fresh);
+        let (fresh, left_out) = split(fresh, |seq| over(&batch.events[(seq - batch.first_seq) as usize]));
+        let reason = LossReason::RateLimited as i32;
+        lost.extend(left_out.into_iter().map(|(range, owner)| loss(range, reason, owner)));
 
-        let taken: u64 = fresh.iter().map(|(first, last)| last - first + 1).sum();
+        let taken = numbers(&fresh);
         let mut records: Vec<LogRecord> = Vec::with_capacity(1);
         for (first, last) in fresh {
             let begin = (first - batch.first_seq) as usize;
@@ -175,7 +206,7 @@ impl Watermarks {
         for record in &records {
             self.apply(record);
         }
-        Ok(Admitted { records, duplicates: count - taken })
+        Ok(Admitted { records, duplicates: count - new, limited: new - taken })
     }
 
     /// Advances the state by a record. Doing so again changes nothing.
@@ -197,6 +228,9 @@ impl Watermarks {
                 add(&mut queue.lost, loss.reason, "", last - first + 1);
                 if loss.reason == LossReason::Quarantined as i32 {
                     queue.quarantined.insert(first, last);
+                }
+                if loss.reason == LossReason::RateLimited as i32 {
+                    leave_out(&mut queue.left_out, &loss.tracer, &loss.tenant, last - first + 1);
                 }
             }
             queue.settled.insert(range.first, range.last);
@@ -325,17 +359,11 @@ fn totals(queues: &[QueueState]) -> Totals {
     totals
 }
 
-pub(crate) fn losses(ranges: Vec<(u64, u64)>, reason: i32) -> Vec<Loss> {
-    ranges.into_iter().map(|(first, last)| Loss { range: Some(Range { first, last }), reason }).collect()
+pub(crate) fn loss((first, last): (u64, u64), reason: i32, (tracer, tenant): (&str, &str)) -> Loss {
+    Loss { range: Some(Range { first, last }), reason, tracer: tracer.to_owned(), tenant: tenant.to_owned() }
 }
 
-pub(crate) fn record(
-    node: &str,
-    epoch: u64,
-    first_seq: u64,
-    events: Vec<bytes::Bytes>,
-    now_unix_nanos: i64,
-) -> LogRecord {
+pub(crate) fn record(node: &str, epoch: u64, first_seq: u64, events: Vec<Bytes>, now_unix_nanos: i64) -> LogRecord {
     LogRecord {
         node: node.to_owned(),
         epoch,

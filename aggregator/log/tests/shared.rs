@@ -19,6 +19,7 @@ fn record(epoch: u64, first: u64, events: u64, lost: Option<(u64, u64)>, counter
     let loss = |(first, more)| Loss {
         range: Some(Range { first, last: first + more }),
         reason: LossReason::BufferFull as i32,
+        ..Loss::default()
     };
     LogRecord {
         node: NODE.into(),
@@ -153,7 +154,8 @@ fn a_log_that_begins_anew_is_followed_to_where_it_is() {
 #[test]
 fn what_was_put_aside_may_still_come_once() {
     let mut copy = Watermarks::default();
-    let aside = Loss { range: Some(Range { first: 2, last: 3 }), reason: LossReason::Quarantined as i32 };
+    let range = Some(Range { first: 2, last: 3 });
+    let aside = Loss { range, reason: LossReason::Quarantined as i32, ..Loss::default() };
     copy.fresh(LogRecord { lost: vec![aside], ..record(7, 1, 1, None, 0) });
     copy.fresh(record(7, 4, 2, None, 0));
     assert_eq!((copy.totals_of(NODE).events, counted(&copy, LossReason::Quarantined)), (3, 2));

@@ -56,6 +56,7 @@ fn batch(epoch: u64, first: u64, events: u64, lost: &[(u64, u64)], counter: u64)
             .map(|&(first, more)| Loss {
                 range: Some(Range { first, last: first + more }),
                 reason: LossReason::BufferFull as i32,
+                ..Loss::default()
             })
             .collect(),
         next_seq: 1000,
@@ -72,12 +73,15 @@ fn announced() -> Vec<Queue> {
 struct Model {
     delivered: BTreeMap<u64, BTreeSet<u64>>,
     lost: BTreeMap<u64, BTreeSet<u64>>,
+    left_out: BTreeMap<u64, BTreeSet<u64>>,
     counters: BTreeMap<u64, u64>,
 }
 
 impl Model {
     fn is_settled(&self, epoch: u64, seq: u64) -> bool {
-        [&self.delivered, &self.lost].iter().any(|set| set.get(&epoch).is_some_and(|set| set.contains(&seq)))
+        [&self.delivered, &self.lost, &self.left_out]
+            .iter()
+            .any(|set| set.get(&epoch).is_some_and(|set| set.contains(&seq)))
     }
 
     fn gaps(&self, epoch: u64) -> usize {
@@ -110,6 +114,12 @@ impl Model {
         fresh
     }
 
+    /// What was taken as delivered is over a limit.
+    fn leave_out(&mut self, epoch: u64, over: &BTreeSet<u64>) {
+        self.delivered.entry(epoch).or_default().retain(|seq| !over.contains(seq));
+        self.left_out.entry(epoch).or_default().extend(over);
+    }
+
     fn check(&self, watermarks: &Watermarks) {
         for epoch in 1..3 {
             let progress = watermarks.progress(NODE, epoch).unwrap();
@@ -130,6 +140,10 @@ impl Model {
         };
         assert_eq!(sum(LossReason::BufferFull) as usize, self.lost.values().map(BTreeSet::len).sum::<usize>());
         assert_eq!(sum(LossReason::RingFull), self.counters.values().sum::<u64>());
+        let left_out = self.left_out.values().map(BTreeSet::len).sum::<usize>() as u64;
+        assert_eq!(sum(LossReason::RateLimited), left_out);
+        let tallies = watermarks.tallies(NODE).into_iter();
+        assert_eq!(tallies.flat_map(|tally| tally.left_out).map(|one| one.count).sum::<u64>(), left_out);
     }
 }
 
@@ -144,7 +158,7 @@ proptest! {
         let mut records: Vec<LogRecord> = Vec::new();
         let mut snapshots = vec![(0, watermarks.snapshot())];
         let mut durable = (0, model.clone());
-        let mut last = None;
+        let (mut last, mut asked) = (None, 0);
         for step in steps {
             match step {
                 Step::Batch { epoch, first, events, lost, counter } => {
@@ -174,18 +188,30 @@ proptest! {
             let fresh = after.take(&batch);
             if after.gaps(batch.epoch) > MAX_GAPS {
                 prop_assert_eq!(
-                    watermarks.admit(NODE, batch.clone(), 1),
+                    watermarks.admit_some(NODE, batch.clone(), 1, |_| panic!("nothing is asked")),
                     Err(Refused::TooManyGaps { epoch: batch.epoch })
                 );
             } else {
-                let admitted = watermarks.admit(NODE, batch.clone(), 1).unwrap();
+                // A limit gives another answer when an event comes again.
+                let before = asked;
+                let admitted = watermarks.admit_some(NODE, batch.clone(), 1, |_| {
+                    asked += 1;
+                    (asked % 7 < 3).then_some(if asked % 2 == 0 { ("cpuidle", "shop") } else { ("oom", "") })
+                });
+                let admitted = admitted.unwrap();
+                prop_assert_eq!(asked - before, fresh.len());
                 prop_assert_eq!(admitted.duplicates as usize, batch.events.len() - fresh.len());
                 let logged: Vec<(u64, Bytes)> = admitted
                     .records
                     .iter()
                     .flat_map(|record| (record.first_seq..).zip(record.events.iter().cloned()))
                     .collect();
-                let expected: Vec<(u64, Bytes)> = fresh.iter().map(|&seq| (seq, event(batch.epoch, seq))).collect();
+                let passed: BTreeSet<u64> = logged.iter().map(|(seq, _)| *seq).collect();
+                let over = &fresh - &passed;
+                prop_assert_eq!(admitted.limited as usize, over.len());
+                after.leave_out(batch.epoch, &over);
+                let passed = &fresh - &over;
+                let expected: Vec<(u64, Bytes)> = passed.iter().map(|&seq| (seq, event(batch.epoch, seq))).collect();
                 prop_assert_eq!(logged, expected);
                 records.extend(admitted.records);
                 model = after;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use galen_proto::v1::{GetLedgerResponse, Ledger, LossCounter, NodeLedger, QuarantineReason};
+use galen_proto::v1::{GetLedgerResponse, Ledger, LeftOut, LossCounter, NodeLedger, QuarantineReason};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -46,6 +46,9 @@ struct LedgerView {
     delivered: u64,
     /// Left out on purpose, by reason.
     suppressed: BTreeMap<String, u64>,
+    /// Of these, what was over the cluster's limit, by tracer and tenant.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    left_out: BTreeMap<String, BTreeMap<String, u64>>,
     /// Lost, by reason.
     dropped: BTreeMap<String, u64>,
     /// In the log, and put aside behind it, by reason.
@@ -85,10 +88,15 @@ impl From<NodeLedger> for NodeLedgerView {
 impl From<Ledger> for LedgerView {
     fn from(ledger: Ledger) -> Self {
         let quarantined = ledger.quarantined.iter().map(|one| (quarantine_name(one.reason), one.count)).collect();
+        let mut left_out: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for LeftOut { tracer, tenant, count } in ledger.left_out {
+            left_out.entry(tracer).or_default().insert(tenant, count);
+        }
         Self {
             observed: ledger.observed,
             delivered: ledger.delivered,
             suppressed: by_reason(&ledger.suppressed),
+            left_out,
             dropped: by_reason(&ledger.dropped),
             quarantined,
             buffered: ledger.buffered,

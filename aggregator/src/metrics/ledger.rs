@@ -10,6 +10,8 @@ use crate::nodes::Fleet;
 pub(super) fn families(fleet: &Fleet) -> Vec<Family> {
     let ledger = &fleet.ledger;
     let quarantined = ledger.quarantined.iter().map(|one| (vec![quarantine_name(one.reason)], one.count)).collect();
+    let left_out =
+        ledger.left_out.iter().map(|one| (vec![one.tracer.clone(), one.tenant.clone()], one.count)).collect();
     vec![
         Family::gauge(
             "ledger_observed_events",
@@ -26,6 +28,12 @@ pub(super) fn families(fleet: &Fleet) -> Vec<Family> {
             "Observations that were left out on purpose, by reason.",
             &["reason"],
             by_reason(&ledger.suppressed),
+        ),
+        Family::gauges(
+            "ledger_left_out_events",
+            "Of the suppressed observations, those that were over the cluster's limit, by whose they were.",
+            &["tracer", "tenant"],
+            left_out,
         ),
         Family::gauges(
             "ledger_dropped_events",

@@ -17,7 +17,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use galen_kafka::Word;
-use galen_log::{Tally, Told, add};
+use galen_log::{Tally, Told, add, leave_out};
 use galen_proto::{
     Term,
     v1::{Ledger, LossReason, QuarantineReason, Quarantined, Queue, Standing},
@@ -153,6 +153,9 @@ impl Book {
             add(list, lost.reason, "", lost.count);
             known = known.saturating_add(lost.count);
         }
+        for left_out in &tally.left_out {
+            leave_out(&mut ledger.left_out, &left_out.tracer, &left_out.tenant, left_out.count);
+        }
         if is_gone && held > 0 {
             add(&mut ledger.dropped, LossReason::NodeLost.into(), "", held);
         } else {
@@ -200,7 +203,8 @@ mod tests {
             LossCounter { reason: LossReason::RingFull.into(), tracer: String::new(), count: 1000 },
         ];
         let told = Some(Told { next_seq: 96, counted: 5, gap: 0 });
-        Tally { epoch: EPOCH, events: 90, settled: settled(1, 90), lost, counted: 5, told }
+        let settled = settled(1, 90);
+        Tally { epoch: EPOCH, events: 90, settled, lost, left_out: Vec::new(), counted: 5, told }
     }
 
     fn settled(first: u64, last: u64) -> Settled {

@@ -115,12 +115,13 @@ impl Inner {
     }
 }
 
-/// By reason, whichever node or queue had it first.
+/// By reason or name, whichever node or queue had it first.
 fn in_order(mut ledger: Ledger) -> Ledger {
     for counters in [&mut ledger.suppressed, &mut ledger.dropped, &mut ledger.unseen] {
         counters.sort_unstable_by_key(|counter| counter.reason);
     }
     ledger.quarantined.sort_unstable_by_key(|one| one.reason);
+    ledger.left_out.sort_unstable_by(|a, b| (&a.tracer, &a.tenant).cmp(&(&b.tracer, &b.tenant)));
     ledger
 }
 

@@ -280,7 +280,7 @@ pub(crate) fn batch(first: u64, last: u64) -> Batch {
 }
 
 pub(crate) fn loss(first: u64, last: u64) -> Loss {
-    Loss { range: Some(Range { first, last }), reason: LossReason::BufferFull as i32 }
+    Loss { range: Some(Range { first, last }), reason: LossReason::BufferFull as i32, ..Loss::default() }
 }
 
 /// Everything in the log of a stopped aggregator.

@@ -1,6 +1,6 @@
 //! JSON lines, for programs.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use galen_proto::v1::{
     Event, EventKind, GetLedgerResponse, GetStatusResponse, Incident, IncidentState, Ledger, LossCounter, LossReason,
@@ -178,10 +178,15 @@ fn terms(ledger: &Ledger) -> Value {
         let reason = name_of::<QuarantineReason>(one.reason, |reason| reason.as_str_name(), "QUARANTINE_REASON_");
         (reason, one.count.into())
     });
+    let mut left_out: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for one in &ledger.left_out {
+        left_out.entry(&one.tracer).or_default().insert(&one.tenant, one.count);
+    }
     json!({
         "observed": ledger.observed,
         "delivered": ledger.delivered,
         "suppressed": by_reason(&ledger.suppressed),
+        "left_out": left_out,
         "dropped": by_reason(&ledger.dropped),
         "quarantined": quarantined.collect::<Map<_, _>>(),
         "buffered": ledger.buffered,

@@ -221,7 +221,7 @@ impl Joiner {
         self.records.push(LogRecord {
             node: id.node.to_owned(),
             epoch: id.epoch,
-            lost: vec![Loss { range, reason: LossReason::Quarantined as i32 }],
+            lost: vec![Loss { range, reason: LossReason::Quarantined as i32, ..Loss::default() }],
             received_unix_nanos,
             position,
             ..LogRecord::default()

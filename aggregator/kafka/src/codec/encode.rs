@@ -22,8 +22,8 @@ use crate::{Payload, producer::Outgoing, topics::Topics};
 const HEADERS: usize = 2 << 10;
 /// Longest name of a tracer or a container in a header: agents may send any.
 const MAX_NAME: usize = 256;
-/// Declared losses in one record, about 25 bytes each.
-const LOSSES_AT_A_TIME: usize = 256;
+/// Declared losses in one record, at most about 170 bytes each.
+const LOSSES_AT_A_TIME: usize = 64;
 
 /// What the API gives for an event, as JSON.
 pub type Render = fn(Event) -> Vec<u8>;
@@ -91,7 +91,7 @@ impl Encoder {
             if let Err(reason) = self.event(&queue, seq, event, &mut out)? {
                 self.dead_letter(&queue, event, &reason, &mut out)?;
                 let range = Some(Numbers { first: seq, last: seq });
-                lost.push(Loss { range, reason: LossReason::Quarantined as i32 });
+                lost.push(Loss { range, reason: LossReason::Quarantined as i32, ..Loss::default() });
             }
         }
         lost.extend_from_slice(&record.lost);

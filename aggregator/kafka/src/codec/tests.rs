@@ -167,12 +167,17 @@ fn json_is_for_others_and_the_event_comes_back_as_it_was() {
 
 #[test]
 fn losses_and_counters_are_records_of_their_own_behind_the_events() {
-    let loss = |first| Loss { range: Some(Range { first, last: first }), reason: LossReason::BufferFull as i32 };
+    let loss = |first| Loss {
+        range: Some(Range { first, last: first }),
+        reason: LossReason::RateLimited as i32,
+        tracer: "cpuidle".into(),
+        tenant: "shop".into(),
+    };
     let lost: Vec<Loss> = (0..600).map(|place| loss(10 + 2 * place)).collect();
     let counters = vec![LossCounter { reason: LossReason::RingFull as i32, tracer: "oom".into(), count: 3 }];
     let whole = LogRecord { lost: lost.clone(), counters: counters.clone(), ..record(1, vec![event("oom", &[])]) };
     let messages = written(Payload::Protobuf, &[whole]);
-    assert_eq!(messages.len(), 4);
+    assert_eq!(messages.len(), 11);
     assert!(messages[1..].iter().all(|message| header(message.headers(), "ce_type") == Some(LOSSES)));
     let (read, _) = read(&messages);
     assert_eq!(read[0], record(1, vec![event("oom", &[])]));
