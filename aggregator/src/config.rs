@@ -1,5 +1,7 @@
 //! The settings of the aggregator: [`Config`] as it is written, [`Settings`] once it was checked.
 
+mod limits;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use galen_runtime::{
@@ -9,6 +11,8 @@ use galen_runtime::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use limits::{Limit, LimitSettings, Limits, Redis};
 
 use crate::{listener::Waits, tls};
 
@@ -41,6 +45,8 @@ pub struct Config {
     pub incidents: crate::incidents::Config,
     /// The streams of the agents.
     pub sessions: Sessions,
+    /// How many events are taken, and whose.
+    pub limits: Limits,
     /// The aggregator's own messages, on its standard error.
     pub telemetry: Telemetry,
 }
@@ -152,6 +158,7 @@ impl Default for Config {
             opensearch: OpenSearch::default(),
             incidents: crate::incidents::Config::default(),
             sessions: Sessions::default(),
+            limits: Limits::default(),
             telemetry: Telemetry::default(),
         }
     }
@@ -234,6 +241,10 @@ pub enum Invalid {
     Range { key: &'static str, must: &'static str },
     #[error(transparent)]
     Kafka(#[from] galen_kafka::Error),
+    #[error("`limits` cannot be used")]
+    Limits(#[from] galen_limits::Invalid),
+    #[error("`limits.redis.url` cannot be used")]
+    Redis(#[from] galen_limits::Error),
 }
 
 /// Settings that were checked.
@@ -254,6 +265,8 @@ pub struct Settings {
     /// Whether the log is read for incidents.
     pub join: bool,
     pub sessions: Sessions,
+    /// `None`: all events are taken.
+    pub limits: Option<LimitSettings>,
     /// Whether the log is read into the store. Only measurements turn it off.
     pub index: bool,
     /// Only tests change them.
@@ -275,6 +288,7 @@ impl TryFrom<Config> for Settings {
             opensearch,
             incidents,
             sessions,
+            limits,
             telemetry: _,
         } = config;
         let require = |met: bool, key, must| if met { Ok(()) } else { Err(Invalid::Range { key, must }) };
@@ -311,6 +325,7 @@ impl TryFrom<Config> for Settings {
             join: incidents.enabled,
             incidents: incidents.try_into()?,
             sessions,
+            limits: LimitSettings::new(limits)?,
             index: true,
             waits: Waits::default(),
         })

@@ -22,6 +22,8 @@ pub enum Error {
     Incidents(#[from] galen_incidents::Error),
     #[error("failed to open Kafka")]
     Kafka(#[from] galen_kafka::Error),
+    #[error("failed to prepare the limits")]
+    Limits(#[from] galen_limits::Error),
     #[error("failed to open the store")]
     Store(#[from] galen_store::Error),
     #[error("failed to prepare for OpenSearch")]

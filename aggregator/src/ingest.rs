@@ -4,12 +4,16 @@
 //! appends the rest with one write and one sync, and only then tells the sessions. While the disk is busy the next
 //! group gathers, so the group grows with the load.
 //!
+//! - Limits, where they are set: an event that is new and over the limit is declared left out in the same record, so
+//!   that its count is as durable as the events, and acknowledged as they are. Losses and counters always pass.
 //! - Queue: bounded in requests ([`QUEUE`]) and in bytes; when it is full the sessions wait, and stop reading.
 //! - The disk refuses: everything in the group, and what comes until the log is open again, is refused as unavailable;
 //!   the log is reopened with back-off, and the watermarks are rebuilt from what is durable.
 
 mod available;
+mod limits;
 mod metrics;
+mod owner;
 mod receipts;
 mod worker;
 
@@ -19,6 +23,8 @@ use galen_proto::v1::{Batch, Progress, Queue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub use available::Available;
+pub use limits::Limits;
+pub(crate) use limits::families as limits_families;
 pub use metrics::Metrics;
 pub use receipts::{Receipts, Settled};
 pub use worker::{Worker, now_unix_nanos};

@@ -55,7 +55,7 @@ use archive::Kept;
 use control::Desired;
 use health::Health;
 use incidents::Incidents;
-use ingest::Ingest;
+use ingest::{Ingest, Limits};
 use kafka::Kafka;
 use leaving::Leaving;
 use metrics::{Registry, Sources};
@@ -96,11 +96,17 @@ pub struct Running {
     pub addresses: Addresses,
     seats: Arc<Seats>,
     leaving: Leaving,
+    limits: Option<Limits>,
     new_per_second: u32,
     supervisor: Supervisor,
 }
 
 impl Running {
+    /// Those that are set, to be changed.
+    pub fn limits(&self) -> Option<Limits> {
+        self.limits.clone()
+    }
+
     /// Sends the agents elsewhere, then ends everything, all within `deadline`.
     pub async fn drain(self, deadline: Duration) -> Drained {
         let began = Instant::now();
@@ -150,7 +156,14 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     };
     // What the mirror copies is counted there: it sees the nodes of all replicas.
     let counted = kafka.as_ref().is_none_or(|kafka| kafka.mirror.is_none()).then(|| Arc::clone(&nodes));
-    let worker = ingest::Worker::new(requests, appender, opened, counted, ingest_metrics.clone());
+    let limits = match &settings.limits {
+        Some(limits) => Some(Limits::start(limits, addresses.replica(), &supervisor).await?),
+        None => None,
+    };
+    if let Some(limits) = limits.clone() {
+        registry.sampled(move || limits.families())?;
+    }
+    let worker = ingest::Worker::new(requests, appender, opened, counted, limits.clone(), ingest_metrics.clone());
     let sources =
         Sources { log: log.clone(), nodes: Arc::clone(&nodes), ingest: ingest.clone(), supervisor: supervisor.clone() };
     sources.register(&registry)?;
@@ -184,7 +197,7 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     addresses.write(&settings)?;
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
     let new_per_second = settings.sessions.new_per_second;
-    Ok(Running { addresses, seats, leaving, new_per_second, supervisor })
+    Ok(Running { addresses, seats, leaving, limits, new_per_second, supervisor })
 }
 
 /// The HTTP API and the page.

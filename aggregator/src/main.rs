@@ -1,10 +1,10 @@
 //! `galen-aggregator`: arguments, settings, run, exit code.
 
-use std::{pin::pin, process::ExitCode};
+use std::{pin::pin, process::ExitCode, sync::OnceLock};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use galen_aggregator::{Config, Settings, config::ENV_PREFIX};
+use galen_aggregator::{Config, Settings, config::ENV_PREFIX, ingest::Limits};
 use galen_runtime::{Drained, Supervisor, config, signal, telemetry};
 
 mod arguments;
@@ -63,15 +63,18 @@ async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Co
     let mut hangups = signal::Hangups::new();
     let shutdown = supervisor.token();
     let mut running = None;
+    let limits = OnceLock::new();
     let serving = async {
-        running = Some(galen_aggregator::start(settings, supervisor.clone()).await?);
+        let started = galen_aggregator::start(settings, supervisor.clone()).await?;
+        started.limits().into_iter().for_each(|found| drop(limits.set(found)));
+        running = Some(started);
         shutdown.cancelled().await;
         anyhow::Ok(())
     };
     tokio::select! {
         biased;
         () = &mut terminated => tracing::info!(?deadline, "shutting down"),
-        () = async { loop { hangups.next().await; reload(&config, &load); } } => {}
+        () = async { loop { hangups.next().await; reload(&config, &load, limits.get()); } } => {}
         served = serving => served?,
     }
     signal::on_second_signal_exit();
@@ -86,10 +89,10 @@ async fn serve(config: Config, settings: Settings, load: impl Fn() -> Result<(Co
     })
 }
 
-/// Takes over what can change while the aggregator runs, which is the log's filter, and names the rest.
-fn reload(running: &Config, load: &impl Fn() -> Result<(Config, Settings)>) {
-    let config = match load() {
-        Ok((config, _)) => config,
+/// Takes over what can change while the aggregator runs, which is the log's filter and the limits, and names the rest.
+fn reload(running: &Config, load: &impl Fn() -> Result<(Config, Settings)>, limits: Option<&Limits>) {
+    let (config, settings) = match load() {
+        Ok(loaded) => loaded,
         Err(error) => {
             let error = galen_runtime::Chain(error.as_ref()).to_string();
             tracing::error!(error, "the settings were refused, those of before hold on");
@@ -100,9 +103,10 @@ fn reload(running: &Config, load: &impl Fn() -> Result<(Config, Settings)>) {
         Ok(()) => tracing::info!(filter = config.telemetry.filter, "settings were read again"),
         Err(error) => tracing::warn!(error = %galen_runtime::Chain(&error), "the log's filter stays as it was"),
     }
+    let swapped = limits.zip(settings.limits).map(|(limits, set)| limits.swap(set.table)).is_some();
     let (before, after) = (config::flat(running), config::flat(&config));
     let mut keys = config::changed(&before, &after);
-    keys.retain(|key| *key != "telemetry.filter");
+    keys.retain(|key| *key != "telemetry.filter" && !(swapped && Limits::may_change(key)));
     if !keys.is_empty() {
         tracing::warn!(keys = keys.join(", "), "settings that need a restart of the aggregator were changed");
     }

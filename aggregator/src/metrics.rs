@@ -61,6 +61,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     registry.sampled(|| incidents::families(&incidents::Figures::default()))?;
     registry.sampled(|| indexer::families(&galen_store::Stats::default(), 0))?;
     registry.sampled(|| kafka::families(true, &galen_kafka::Stats::default(), &galen_kafka::MirrorStats::default()))?;
+    registry.sampled(|| crate::ingest::limits_families(&galen_limits::Figures::default()))?;
     registry.sampled(|| sink::families(&galen_opensearch::Stats::default()))?;
     Ok(registry.into_metrics())
 }
@@ -274,9 +275,10 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 14] = [
+    const SUBSYSTEMS: [&str; 15] = [
         "session",
         "ingest",
+        "limits",
         "log",
         "kafka",
         "incident",
@@ -290,7 +292,7 @@ mod tests {
         "runtime",
         "tls",
     ];
-    const LABELS: [&str; 5] = ["outcome", "reason", "severity", "support", "tracer"];
+    const LABELS: [&str; 7] = ["level", "outcome", "reason", "severity", "support", "tenant", "tracer"];
 
     #[test]
     fn names_are_built_by_the_rule_and_helps_tell_the_unit() {

@@ -13,6 +13,9 @@
 #   services.sh start opensearch DIR PORT
 #   services.sh start opensearch3 DIR PORT
 #   services.sh start redis DIR PORT
+#   services.sh start redis_tls DIR PORT one that asks for TLS, a client's certificate
+#                                        and a password: that of the user galen, who may
+#                                        do what the limits need. As of kafka_tls
 #   services.sh start prometheus DIR PORT TARGET...
 #                                        TARGET: the host:port to scrape
 #   services.sh stop DIR                 SIGTERM, and wait for the end
@@ -203,24 +206,24 @@ start_kafka3() {
   done
 }
 
-# kafka_certificates DIR: an authority, and by it the broker and a client.
-kafka_certificates() {
+# certificates DIR NAME...: an authority, and by it whoever is named.
+certificates() {
   local dir=$1 name key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650)
   openssl req -x509 "${key[@]}" -subj /CN=authority -keyout "$dir/ca.key" -out "$dir/ca.pem"
-  for name in broker client; do
+  for name in "${@:2}"; do
     openssl req "${key[@]}" -subj "/CN=$name" -addext 'subjectAltName=IP:127.0.0.1' \
       -keyout "$dir/$name.key" -out "$dir/$name.request"
     openssl x509 -req -in "$dir/$name.request" -days 3650 -copy_extensions copy \
       -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -out "$dir/$name.pem"
   done
-  # A Kafka key store has the key and the certificates in one file.
-  cat "$dir/broker.key" >>"$dir/broker.pem"
 }
 
 start_kafka_tls() {
   local dir=$1 port=$2 password=let-galen-in
   if [[ ! -e $dir/more.properties ]]; then
-    kafka_certificates "$dir" >>"$dir/log" 2>&1
+    certificates "$dir" broker client >>"$dir/log" 2>&1
+    # A Kafka key store has the key and the certificates in one file.
+    cat "$dir/broker.key" >>"$dir/broker.pem"
     echo "$password" >"$dir/password"
     fill "$here/kafka/tls.properties.in" DIR="$dir" PORT="$port" PLAIN_PORT=$((port + 2)) \
       CONTROLLER_PORT=$((port + 1)) PASSWORD="$password" >"$dir/more.properties"
@@ -276,6 +279,19 @@ start_opensearch3() {
 start_redis() {
   launch "$1" redis-server --bind 127.0.0.1 --port "$2" --dir "$1" --save "" --appendonly no
   ready "$1" redis-cli -h 127.0.0.1 -p "$2" ping
+}
+
+start_redis_tls() {
+  local dir=$1 port=$2 password=let-galen-in tls
+  if [[ ! -e $dir/redis.conf ]]; then
+    certificates "$dir" server client >>"$dir/log" 2>&1
+    echo "$password" >"$dir/password"
+    fill "$here/redis/tls.conf.in" DIR="$dir" PORT="$port" PASSWORD="$password" >"$dir/redis.conf"
+  fi
+  launch "$dir" redis-server "$dir/redis.conf"
+  tls=(--tls --cacert "$dir/ca.pem" --cert "$dir/client.pem" --key "$dir/client.key")
+  # It answers, though it lets nobody in who says no more.
+  ready "$dir" sh -c '"$@" | grep -q NOAUTH' sh redis-cli -h 127.0.0.1 -p "$port" "${tls[@]}" ping
 }
 
 start_prometheus() {

@@ -32,8 +32,8 @@ const PROGRAMS: [(&str, &str, &str, &str); 2] = [
         "config-aggregator.md",
         "GALEN_AGGREGATOR",
         "On SIGHUP they are read again. Wrong ones are refused as a whole, and those of before hold on. \
-         `telemetry.filter` holds at once; other settings that changed are named in the log and hold from the next start \
-         on.",
+         `telemetry.filter` holds at once, and so do the limits where there were some; other settings that changed are named \
+         in the log and hold from the next start on.",
     ),
 ];
 

@@ -5,13 +5,14 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buc
 use super::Available;
 use crate::metrics::Registry;
 
-/// Events are counted when their fate is known: received = logged + deduplicated + rejected.
+/// Events are counted when their fate is known: received = logged + deduplicated + limited + rejected.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub received_events: IntCounter,
     pub received_bytes: IntCounter,
     pub logged_events: IntCounter,
     pub deduplicated_events: IntCounter,
+    pub limited_events: IntCounter,
     /// By reason: `refused` or `unavailable`.
     pub rejected_events: IntCounterVec,
     pub groups: IntCounter,
@@ -38,6 +39,10 @@ impl Metrics {
             logged_events: registry.counter("ingest_logged_events_total", "Events that became durable.")?,
             deduplicated_events: registry
                 .counter("ingest_deduplicated_events_total", "Events that were settled already.")?,
+            limited_events: registry.counter(
+                "ingest_limited_events_total",
+                "Events that were over the cluster's limit: counted in the ledger, and not kept.",
+            )?,
             rejected_events: registry.counters(
                 "ingest_rejected_events_total",
                 "Events that were not taken: `refused` for what was wrong with them, `unavailable` while the log takes nothing.",

@@ -12,7 +12,7 @@ use galen_runtime::{Backoff, Chain};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    ingest::{Metrics, Receipts, Rejected, Request},
+    ingest::{Limits, Metrics, Receipts, Rejected, Request},
     nodes::Nodes,
 };
 
@@ -37,6 +37,8 @@ pub struct Worker {
     closed: Option<galen_log::Error>,
     /// Told of what is logged, unless somebody else does.
     nodes: Option<Arc<Nodes>>,
+    /// Of full events; `None`: all are.
+    limits: Option<Limits>,
     metrics: Metrics,
     records: Vec<LogRecord>,
     answers: Vec<Answer>,
@@ -58,8 +60,10 @@ enum Answer {
         node: Arc<str>,
         epoch: u64,
         bytes: u64,
-        events: u64,
+        /// That were new, and passed.
+        logged: u64,
         duplicates: u64,
+        events: u64,
         receipts: Arc<Receipts>,
         received: Instant,
     },
@@ -72,6 +76,7 @@ impl Worker {
         log: Box<dyn Append>,
         opened: Result<Watermarks, galen_log::Error>,
         nodes: Option<Arc<Nodes>>,
+        limits: Option<Limits>,
         metrics: Metrics,
     ) -> Self {
         let (watermarks, closed) =
@@ -81,7 +86,7 @@ impl Worker {
             metrics.log_available.refused(error);
         }
         let (records, answers) = (Vec::new(), Vec::new());
-        Self { requests, log, watermarks, closed, nodes, metrics, records, answers, closing: false }
+        Self { requests, log, watermarks, closed, nodes, limits, metrics, records, answers, closing: false }
     }
 
     /// Until it is told to close, or nobody can ask any more. What was queued before is logged.
@@ -170,13 +175,20 @@ impl Worker {
     fn admit(&mut self, submission: super::Submission, now: i64) {
         let super::Submission { node, batch, bytes, receipts, received, _place } = submission;
         let (epoch, events) = (batch.epoch, batch.events.len() as u64);
-        let admitted =
-            if receipts.is_rejected() { Err(None) } else { self.watermarks.admit(&node, batch, now).map_err(Some) };
+        let admitted = match &self.limits {
+            _ if receipts.is_rejected() => Err(None),
+            None => self.watermarks.admit(&node, batch, now).map_err(Some),
+            Some(limits) => {
+                let mut door = limits.door(&node);
+                self.watermarks.admit_some(&node, batch, now, |event| door.over(event)).map_err(Some)
+            }
+        };
         match admitted {
             Ok(admitted) => {
                 let duplicates = admitted.duplicates;
+                let logged = events - duplicates - admitted.limited;
                 self.records.extend(admitted.records);
-                self.answers.push(Answer::Ack { node, epoch, bytes, events, duplicates, receipts, received });
+                self.answers.push(Answer::Ack { node, epoch, bytes, logged, duplicates, events, receipts, received });
             }
             Err(refused) => {
                 self.metrics.rejected_events.with_label_values(&["refused"]).inc_by(events);
@@ -222,9 +234,10 @@ impl Worker {
                 // The session may be gone; then nobody wants to know.
                 let _ = answer.send(Ok(progress));
             }
-            Answer::Ack { node, epoch, bytes, events, duplicates, receipts, received } => {
-                self.metrics.logged_events.inc_by(events - duplicates);
+            Answer::Ack { node, epoch, bytes, logged, duplicates, events, receipts, received } => {
+                self.metrics.logged_events.inc_by(logged);
                 self.metrics.deduplicated_events.inc_by(duplicates);
+                self.metrics.limited_events.inc_by(events - logged - duplicates);
                 self.metrics.durable_seconds.observe(durable.saturating_duration_since(received).as_secs_f64());
                 receipts.settle(self.progress(&node, epoch), bytes);
             }

@@ -50,6 +50,12 @@ pub fn redis() -> Server {
     Server::start("redis", &[])
 }
 
+/// Redis that asks for TLS, a certificate of the client and a password. Its directory has the same files as that of
+/// [`kafka_tls`]; the user `operator`, with the same password, may change users.
+pub fn redis_tls() -> Server {
+    Server::start("redis_tls", &[])
+}
+
 /// Prometheus, which scrapes `targets`: hosts with ports.
 pub fn prometheus(targets: &[&str]) -> Server {
     Server::start("prometheus", targets)

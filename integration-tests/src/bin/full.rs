@@ -56,7 +56,7 @@ struct Stage {
     prometheus: Server,
     kafka: Server,
     opensearch: Server,
-    _redis: Server,
+    redis: Server,
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -72,6 +72,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
     stage.show("OpenSearch", &stage.in_opensearch(&id), &id).await?;
     stage.show("Prometheus", &stage.in_prometheus(), "galen_aggregator_fleet_connected_nodes").await?;
     for aggregator in &stage.aggregators {
+        // Under its name there: the host, and the port of the agents.
+        stage.show("Redis", &stage.in_redis(), &format!(":{}", aggregator.addresses.grpc.port())).await?;
         say(&format!(
             "replica: page http://{}/  query: galen --aggregator http://{} events",
             aggregator.addresses.http, aggregator.addresses.grpc
@@ -92,8 +94,13 @@ impl Stage {
         say("starts Kafka, OpenSearch and Redis");
         let (kafka, opensearch, redis) =
             (galen_services::kafka(), galen_services::opensearch(), galen_services::redis());
-        let settings =
-            [format!("kafka.brokers=\"{}\"", kafka.address()), format!("opensearch.urls=[\"{}\"]", opensearch.url())];
+        let settings = [
+            format!("kafka.brokers=\"{}\"", kafka.address()),
+            format!("opensearch.urls=[\"{}\"]", opensearch.url()),
+            format!("limits.redis.url=\"redis://{}\"", redis.address()),
+            "limits.events_per_second=1000".to_owned(),
+            "limits.replicas=2".to_owned(),
+        ];
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let (mut aggregators, mut agents) = (Vec::new(), Vec::new());
         for name in ["one", "two"] {
@@ -116,7 +123,7 @@ impl Stage {
         let targets: Vec<_> = aggregators.iter().map(|aggregator| aggregator.addresses.http.to_string()).collect();
         let targets: Vec<_> = targets.iter().map(String::as_str).collect();
         let prometheus = galen_services::prometheus(&targets);
-        Ok(Self { agents, aggregators, prometheus, kafka, opensearch, _redis: redis })
+        Ok(Self { agents, aggregators, prometheus, kafka, opensearch, redis })
     }
 
     /// The trigger of a real burst, which the first agent reported, as the other replica finds it.
@@ -139,6 +146,10 @@ impl Stage {
     fn in_opensearch(&self, id: &str) -> String {
         let url = self.opensearch.url();
         format!("curl -sS '{url}/galen-events-*/_search?pretty&size=1&q=_id:\"{id}\"'")
+    }
+
+    fn in_redis(&self) -> String {
+        format!("redis-cli -h 127.0.0.1 -p {} hkeys '{{galen:limits}}:replicas'", self.redis.port())
     }
 
     fn in_prometheus(&self) -> String {

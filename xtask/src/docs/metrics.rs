@@ -16,11 +16,11 @@ Prometheus' text format; `GET /metrics/nodes` shows [each agent](#the-agents) to
 what they count comes with their heartbeats and batches.
 
 Names are `galen_aggregator_<subsystem>_<noun>_<unit>`, with `_total` behind a counter. Labels have few values: `reason`
-and `support` are fixed lists, and of `tracer` at most 128 are told apart.
+and `support` are fixed lists, and of `tracer`, and of it with `tenant`, at most 128 are told apart.
 
 Every event that came for the log has one fate: `ingest_received_events_total` = `ingest_logged_events_total` +
-`ingest_deduplicated_events_total` + `ingest_rejected_events_total`, once no batch waits. Batches that are wrong are
-refused before that, by their session: `session_refused_events_total`.
+`ingest_deduplicated_events_total` + `ingest_limited_events_total` + `ingest_rejected_events_total`, once no batch waits.
+Batches that are wrong are refused before that, by their session: `session_refused_events_total`.
 ";
 
 const AGENTS: &str = "
