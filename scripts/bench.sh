@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Measures what docs/benchmarks.md records, on a release build, as root, best on a machine that does nothing else.
 #
-#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [agents] [reconnect] [waitrate] [dload] [flight] [buffer] [ingest] [kafka]
-#                    [index] [opensearch] [away[=DURATION]]
+#   scripts/bench.sh [sizes] [idle] [burst] [short] [backlog] [agents] [reconnect] [waitrate] [dload] [flight] [buffer] [ingest] [limits]
+#                    [kafka] [index] [opensearch] [away[=DURATION]]
 #
 # Without arguments: all of them but `away`, in about half an hour and 20 GB of disk below the target directory at the
 # most. `away` lets OpenSearch be away for ten minutes, or as long as is said, and takes two times that and 10 GB.
@@ -13,7 +13,7 @@ release=${CARGO_TARGET_DIR:-target}/release
 fleet=()
 wanted=("$@")
 if ((${#wanted[@]} == 0)); then
-  wanted=(sizes idle burst short backlog agents reconnect waitrate dload flight buffer ingest kafka index opensearch)
+  wanted=(sizes idle burst short backlog agents reconnect waitrate dload flight buffer ingest limits kafka index opensearch)
 fi
 
 for one in "${wanted[@]}"; do
@@ -23,7 +23,7 @@ for one in "${wanted[@]}"; do
     scripts/services/services.sh fetch kafka opensearch
     fleet+=("$one")
     ;;
-  waitrate | dload | flight | buffer | ingest | kafka | index | opensearch) ;;
+  waitrate | dload | flight | buffer | ingest | limits | kafka | index | opensearch) ;;
   *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
@@ -35,7 +35,10 @@ spinning=()
 scratch=$(mktemp -d)
 cleanup() {
   if ((${#spinning[@]})); then kill "${spinning[@]}" 2>/dev/null || true; fi
-  if [[ -e $scratch/kafka/pid ]]; then kill -9 "$(<"$scratch/kafka/pid")" 2>/dev/null || true; fi
+  local server
+  for server in kafka redis; do
+    if [[ -e $scratch/$server/pid ]]; then kill -9 "$(<"$scratch/$server/pid")" 2>/dev/null || true; fi
+  done
   rm -rf "$scratch"
 }
 trap cleanup EXIT
@@ -72,6 +75,22 @@ for one in "${wanted[@]}"; do
     printf '\naggregator, index off: 32 agents, then 1,000 connected, batches of 64 events of 1 KiB\n'
     "$release/examples/ingest_bench" --agents 32 --seconds 10
     "$release/examples/ingest_bench" --agents 1000 --seconds 10
+    ;;
+  limits)
+    printf '\nlimits: the same with 32 agents, in turns without limits, with some that cut nothing, and with some that cut half or more\n'
+    scripts/services/services.sh start redis "$scratch/redis" 19379 >/dev/null
+    limits=(--redis redis://127.0.0.1:19379 --limit)
+    for _ in 1 2 3; do
+      off=$("$release/examples/ingest_bench" --agents 32 --seconds 10)
+      loose=$("$release/examples/ingest_bench" --agents 32 --seconds 10 "${limits[@]}" 4000000000)
+      rate=${off#*: } rate=${rate%% *}
+      tight=$("$release/examples/ingest_bench" --agents 32 --seconds 10 "${limits[@]}" $((rate / 2)))
+      printf '%s\n' "$off" "$loose" "$tight"
+      # Events per core-second are the reciprocal of what one costs.
+      printf '%s\n' "$off" "$loose" "$tight" | sed 's/.* in [^,]*, //; s/ .*//' |
+        awk '{ of[NR] = $1 } END { printf "CPU an event, of that without limits: %.3f, %.3f\n", of[1] / of[2], of[1] / of[3] }'
+    done
+    scripts/services/services.sh stop "$scratch/redis"
     ;;
   kafka)
     printf '\naggregator, a real Kafka as its log, index off: 32 agents, batches of 64 events of 1 KiB\n'

@@ -61,6 +61,12 @@ struct Arguments {
     /// Brokers of the Kafka that is the log. By default it is on the disk.
     #[arg(long)]
     kafka: Option<String>,
+    /// Full events a second that the cluster's limits let pass. Zero: there are none.
+    #[arg(long, default_value_t = 0)]
+    limit: u32,
+    /// Redis that the limits are shared by.
+    #[arg(long, default_value = "")]
+    redis: String,
     /// Kafka's client alone.
     #[arg(long, requires = "kafka")]
     alone: bool,
@@ -82,14 +88,16 @@ fn main() -> Result<()> {
     };
     galen_aggregator::raise_file_limit();
     match arguments.serve.clone() {
-        Some(data_dir) => runtime.block_on(serve(data_dir, arguments.kafka)),
+        Some(data_dir) => runtime.block_on(serve(data_dir, arguments)),
         None => runtime.block_on(drive(arguments)),
     }
 }
 
-async fn serve(data_dir: PathBuf, kafka: Option<String>) -> Result<()> {
+async fn serve(data_dir: PathBuf, arguments: Arguments) -> Result<()> {
     let mut config = Config { data_dir, ..Config::default() };
-    config.kafka.brokers = kafka.unwrap_or_default();
+    config.kafka.brokers = arguments.kafka.unwrap_or_default();
+    config.limits.events_per_second = arguments.limit;
+    config.limits.redis.url = arguments.redis;
     config.listen.grpc = "127.0.0.1:0".into();
     config.listen.http = "127.0.0.1:0".into();
     // They all come at once.
@@ -135,7 +143,7 @@ async fn drive(arguments: Arguments) -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let data_dir = arguments.data_dir.clone().unwrap_or_else(|| scratch.path().to_owned());
     let mut child = Command::new(std::env::current_exe()?);
-    child.arg("--serve").arg(&data_dir);
+    child.arg("--serve").arg(&data_dir).args(["--limit", &arguments.limit.to_string(), "--redis", &arguments.redis]);
     if let Some(brokers) = &arguments.kafka {
         child.args(["--kafka", brokers]);
     }
