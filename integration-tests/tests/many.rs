@@ -15,19 +15,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_herd_that_comes_back_at_once_is_taken_in_turn_and_loses_nothing() -> Result<()> {
-    herd(false).await
+    herd(300, 40, false).await
 }
 
 #[tokio::test]
 async fn a_herd_with_certificates_is_taken_in_turn_and_loses_nothing() -> Result<()> {
-    herd(true).await
+    herd(100, 15, true).await
 }
 
-async fn herd(tls: bool) -> Result<()> {
+async fn herd(agents: usize, at_once: u32, tls: bool) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let report = run(
         &Arguments {
-            agents: 300,
+            agents,
             every: Span::from_millis(500),
             settle: Span::default(),
             watch: Span::from_secs(2),
@@ -36,7 +36,7 @@ async fn herd(tls: bool) -> Result<()> {
             tls,
             pid: None,
             // The most that may come at once, so that the others are told to come later.
-            settings: vec!["sessions.new_per_second=40".into()],
+            settings: vec![format!("sessions.new_per_second={at_once}")],
         },
         dir.path(),
     )
