@@ -19,8 +19,7 @@ use tokio::{
 use super::{Figure, percentile};
 use crate::{
     fleet::{Aggregator, Query},
-    load::Load,
-    wait,
+    load, wait,
 };
 
 /// How long it is away, as a rule.
@@ -50,7 +49,7 @@ pub(super) async fn measure(dir: &Path, away: Duration) -> Result<Vec<Figure>> {
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let aggregator = Aggregator::start(dir, &settings).await?;
-    let load = Load::start(aggregator.addresses.grpc, 0..AGENTS).await?;
+    let load = load::connect(aggregator.addresses.grpc, 0..AGENTS).await?;
     load.record(EVERY);
     sleep(WARM).await;
     load.waits();

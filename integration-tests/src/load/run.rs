@@ -7,14 +7,19 @@ use anyhow::Result;
 use clap::Parser;
 use galen_proto::v1::GetStatusRequest;
 use galen_runtime::{Span, tls::Dialler};
+use galen_simulate::{Fleet, Habits};
 use tokio::time::{Instant, sleep};
 
-use super::{Certificates, LIMIT, Load, targets};
+use super::{Certificates, nodes};
 use crate::{
     fleet::{self, Aggregator},
+    flood,
     process::Usage,
     wait,
 };
+
+/// For what must happen; far more than is measured.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Simulates many agents over real connections and measures what the aggregator takes for them.
 #[derive(Debug, Clone, Parser)]
@@ -86,16 +91,18 @@ pub async fn run(arguments: &Arguments, dir: &Path) -> Result<Report> {
             (own.addresses.grpc, own.process.pid())
         }
     };
-    let one = Load::of(targets(address, agents..agents + 1, certificates)?).await?;
+    let nodes = |agents| nodes(|_, number| flood::event(number), agents, certificates);
+    let habits = || Habits::of_agents(address);
+    let one = Fleet::start(habits(), nodes(agents..agents + 1)?).await?;
     one.record(every.0 / agents as u32);
     sleep(every.0).await;
     one.settle().await?;
     drop(one);
     let (empty, logged) = (Usage::of(pid)?, logged(address, user()?).await?);
     let each = |usage: Usage| usage.resident_bytes.saturating_sub(empty.resident_bytes) / agents as u64;
-    let targets = targets(address, 0..agents, certificates)?;
+    let nodes = nodes(0..agents)?;
     let began = Instant::now();
-    let load = Load::of(targets).await?;
+    let load = Fleet::start(habits(), nodes).await?;
     let connected_in = began.elapsed();
     sleep(settle.0).await;
     let silent_bytes = each(Usage::of(pid)?);
