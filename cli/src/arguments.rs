@@ -88,7 +88,7 @@ pub(crate) enum Question {
     Reload(Reload),
     /// Have a node record what its flight recorder holds
     Record(Record),
-    /// Catch a real CPU burst on this machine and show it. Needs root
+    /// Catch a real CPU burst on this machine and show it. Needs root, but for `--storm`
     Demo(Demo),
 }
 
@@ -328,9 +328,25 @@ pub(crate) struct Demo {
     /// Provoke an anomaly for each tracer, one after the other, instead of the burst alone
     #[arg(long)]
     pub(crate) all: bool,
-    /// End by itself after this time, with exit code 0 only if what was provoked was caught
+    #[command(flatten)]
+    pub(crate) storm: Storm,
+    /// End by itself after this time, with exit code 0 only if what was provoked was caught. A storm lasts this long, 60s
+    /// if absent
     #[arg(long = "for", value_name = "DURATION")]
     pub(crate) limit: Option<Span>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Storm {
+    /// Let many simulated nodes tell of one cause at once, and a few of another, and count the incidents; needs no root
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) storm: bool,
+    /// Nodes of the storm
+    #[arg(long, value_name = "N", requires = "storm", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    pub(crate) nodes: u32,
+    /// Events a second of each
+    #[arg(long, value_name = "N", requires = "storm", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rate: u32,
 }
 
 /// First argument of the demo's children. They have a parser of their own, so that neither help nor completions offer

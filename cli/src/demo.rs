@@ -1,5 +1,5 @@
 //! `galen demo`: the whole way of an event on this machine, from a CPU burst to the flame graph; with `--all`, from an
-//! anomaly for each tracer to what it tells of it.
+//! anomaly for each tracer to what it tells of it; with `--storm`, from a thousand nodes to two incidents.
 //!
 //! The two daemons beside this executable run as children in a temporary directory; other children provoke what is to be
 //! caught, in cgroups and on a disk of their own. However the demo ends, all of that goes with it.
@@ -7,6 +7,7 @@
 mod all;
 mod anomalies;
 mod child;
+mod storm;
 mod story;
 mod summary;
 
@@ -21,6 +22,7 @@ use std::{
 
 use galen_provoke::{Cgroup, Disk};
 use galen_runtime::signal;
+use galen_simulate::Fleet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::{child::Child, story::Story};
@@ -35,6 +37,8 @@ pub(crate) const LOAD: [&str; 2] = [CHILD, "load"];
 /// Without `--for`, the burst must have been caught after this time, and with `--all` everything.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PATIENCE_WITH_ALL: Duration = Duration::from_secs(900);
+/// A storm takes so much longer than the nodes tell.
+const PATIENCE_WITH_STORM: Duration = Duration::from_secs(600);
 /// Lines of each daemon's log that are shown after a failure.
 const LOG_TAIL: usize = 15;
 
@@ -64,12 +68,19 @@ pub(crate) enum Error {
     NoLimit,
     #[error("not caught: {0}; the last lines of the daemons' logs are above")]
     Missed(String),
+    #[error("not what the nodes told: {0}")]
+    Inexact(String),
+    #[error("the recorded evidence cannot be read")]
+    Recorded(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Simulate(#[from] galen_simulate::Error),
     #[error("interrupted before it was caught")]
     Interrupted,
 }
 
 /// What is on this machine for the time of the demo. Dropped in this order.
 struct Stage {
+    fleets: Vec<Fleet>,
     /// Before the loads, which do not end while they wait for it.
     disk: Option<Disk>,
     loads: Vec<Child>,
@@ -81,19 +92,34 @@ struct Stage {
 }
 
 pub(crate) async fn run(arguments: arguments::Demo) -> Result<(), error::Error> {
-    let programs = find_daemons()?;
+    let storm = arguments.storm.storm.then_some(&arguments.storm);
+    let programs = find_daemons(storm.is_some())?;
     let started = Instant::now();
     let dir = tempfile::Builder::new().prefix("galen-demo-").tempdir();
     let dir = dir.map_err(|source| Error::Machine { what: "make a temporary directory".into(), source })?;
-    let mut stage = Stage { disk: None, loads: Vec::new(), agent: None, aggregator: None, cgroups: Vec::new(), dir };
+    let mut stage = Stage {
+        fleets: Vec::new(),
+        disk: None,
+        loads: Vec::new(),
+        agent: None,
+        aggregator: None,
+        cgroups: Vec::new(),
+        dir,
+    };
 
-    let patience = if arguments.all { PATIENCE_WITH_ALL } else { PATIENCE };
-    let limit = arguments.limit.map_or(patience, |limit| limit.0);
+    let lasts = arguments.limit.map_or(storm::LASTS, |limit| limit.0);
+    let limit = match (storm, arguments.limit) {
+        (Some(_), _) => lasts + PATIENCE_WITH_STORM,
+        (None, Some(limit)) => limit.0,
+        (None, None) if arguments.all => PATIENCE_WITH_ALL,
+        (None, None) => PATIENCE,
+    };
     let mut story = Story::new(started);
     let telling = async {
-        match arguments.all {
-            true => story.tell_all(&mut stage, &programs).await,
-            false => story.tell(&mut stage, &programs).await,
+        match storm {
+            Some(storm) => story.tell_storm(&mut stage, &programs, storm, lasts).await,
+            None if arguments.all => story.tell_all(&mut stage, &programs).await,
+            None => story.tell(&mut stage, &programs).await,
         }
     };
     let caught = tokio::select! {
@@ -122,24 +148,42 @@ impl Stage {
         self.cgroups.clear();
     }
 
-    /// Ends everything in the order of the data path, so that nothing is cut off on its way.
-    async fn clear(mut self) {
-        self.calm().await;
+    /// Nothing comes of a daemon that has ended.
+    fn look(&mut self) -> Result<(), Error> {
+        for child in [&mut self.aggregator, &mut self.agent].into_iter().flatten() {
+            if let Some(status) = child.ended() {
+                return Err(Error::DaemonEnded(child.name, status));
+            }
+        }
+        Ok(())
+    }
+
+    /// In the order of the data path, so that nothing is cut off on its way.
+    async fn end_daemons(&mut self) {
         for daemon in [self.agent.take(), self.aggregator.take()].into_iter().flatten() {
             daemon.end().await;
         }
     }
+
+    async fn clear(mut self) {
+        self.fleets.clear();
+        self.calm().await;
+        self.end_daemons().await;
+    }
 }
 
-fn find_daemons() -> Result<[PathBuf; 2], Error> {
+/// Simulated nodes need neither root nor an agent.
+fn find_daemons(are_simulated: bool) -> Result<[PathBuf; 2], Error> {
     let own =
         env::current_exe().map_err(|source| Error::Machine { what: "find this program's own file".into(), source })?;
-    if !rustix::process::geteuid().is_root() {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root && !are_simulated {
         return Err(Error::NotRoot(format!("{} demo", own.display())));
     }
     let dir = own.parent().unwrap_or(Path::new("/"));
     let programs = DAEMONS.map(|name| dir.join(name));
-    match programs.iter().find(|program| !program.is_file()) {
+    let needed = if is_root { &programs[..] } else { &programs[..1] };
+    match needed.iter().find(|program| !program.is_file()) {
         Some(missing) => Err(Error::NoDaemon(missing.clone())),
         None => Ok(programs),
     }

@@ -80,6 +80,11 @@ impl Child {
         Ok(Self { name, process, log })
     }
 
+    /// Of its process, as long as it has not ended.
+    pub(super) fn id(&self) -> u32 {
+        self.process.id().unwrap_or_default()
+    }
+
     /// Its exit status, if it has ended.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().ok().flatten()

@@ -32,11 +32,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// its ends.
 pub(super) const QUIET: Duration = Duration::from_secs(7);
 /// A burst that was not detected after this time will not be: the window before is no longer quiet.
-const DETECTION: Duration = Duration::from_secs(12);
+pub(super) const DETECTION: Duration = Duration::from_secs(12);
 /// Longer than detections and captures take. A load is ended when what it is for is there.
 const LASTS: &str = "--lasts=120s";
 /// What the burst may use, as a container might: so much that the machine keeps room for its own work.
-const CPUS: f64 = 0.5;
+pub(super) const CPUS: f64 = 0.5;
 
 /// Where the aggregator listens, as it says in `addresses.json`.
 #[derive(Deserialize)]
@@ -152,6 +152,10 @@ impl Story {
         self.style
     }
 
+    pub(super) fn heading(&self, text: &str) -> io::Result<()> {
+        writeln!(io::stdout(), "\n{}", self.style.paint(Colour::Bold, text))
+    }
+
     pub(super) fn step(&mut self, what: &str) -> io::Result<()> {
         self.now = what.to_owned();
         let elapsed = format!("{:>6.1}s", self.started.elapsed().as_secs_f64());
@@ -159,7 +163,7 @@ impl Story {
     }
 }
 
-fn start_aggregator(program: &Path, dir: &Path) -> Result<Child, Error> {
+pub(super) fn start_aggregator(program: &Path, dir: &Path) -> Result<Child, Error> {
     let settings = format!(
         "data_dir = {}\n\n[listen]\ngrpc = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n",
         quoted(&dir.join("aggregator"))
@@ -200,7 +204,7 @@ pub(super) fn start_load(
     Child::start(name, &own, &all, stage.dir.path())
 }
 
-async fn addresses(stage: &mut Stage, dir: &Path) -> Result<Addresses, Error> {
+pub(super) async fn addresses(stage: &mut Stage, dir: &Path) -> Result<Addresses, Error> {
     loop {
         // Written as a whole: what is there is complete.
         if let Ok(text) = fs::read(dir.join("aggregator/addresses.json"))
@@ -259,14 +263,9 @@ async fn find(
 }
 
 /// A moment before the next look, and a look at the daemons: nothing comes of one that has ended.
-async fn pause(stage: &mut Stage) -> Result<(), Error> {
+pub(super) async fn pause(stage: &mut Stage) -> Result<(), Error> {
     sleep(POLL).await;
-    for child in [&mut stage.aggregator, &mut stage.agent].into_iter().flatten() {
-        if let Some(status) = child.ended() {
-            return Err(Error::DaemonEnded(child.name, status));
-        }
-    }
-    Ok(())
+    stage.look()
 }
 
 /// As a TOML string. Quotes and backslashes are escaped as in JSON.
