@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::{Limit, LimitSettings, Limits, Redis};
 
-use crate::{listener::Waits, tls};
+use crate::{access, listener::Waits, tls};
 
 /// Prefix of environment variables: `GALEN_AGGREGATOR__LISTEN__GRPC=…`.
 pub const ENV_PREFIX: &str = "GALEN_AGGREGATOR";
@@ -33,6 +33,8 @@ pub struct Config {
     pub listen: Listen,
     /// TLS on both listeners. The files are read again when they change, and on SIGHUP.
     pub tls: tls::Config,
+    /// Who may ask what, once there is TLS or a file of tokens.
+    pub access: access::Config,
     /// The durable log.
     pub log: Log,
     /// Kafka as the log that several aggregators share. What is in it is copied into `log` on each of them.
@@ -152,6 +154,7 @@ impl Default for Config {
             shutdown_deadline: Span::from_secs(20),
             listen: Listen::default(),
             tls: tls::Config::default(),
+            access: access::Config::default(),
             log: Log::default(),
             kafka: galen_kafka::Config::default(),
             store: Store::default(),
@@ -256,6 +259,7 @@ pub struct Settings {
     pub http: SocketAddr,
     /// `None`: plaintext.
     pub tls: Option<tls::Settings>,
+    pub access: access::Settings,
     pub log: Log,
     /// `None`: the log is on this machine's disk alone.
     pub kafka: Option<galen_kafka::Settings>,
@@ -282,6 +286,7 @@ impl TryFrom<Config> for Settings {
             shutdown_deadline,
             listen,
             tls,
+            access,
             log,
             kafka,
             store,
@@ -311,11 +316,13 @@ impl TryFrom<Config> for Settings {
         require(sessions.new_per_second > 0, "sessions.new_per_second", "be at least 1")?;
         require(sessions.max_agents > 0, "sessions.max_agents", "be at least 1")?;
         let tls = tls.check()?;
+        let access = access.check(tls.is_some())?;
         let security = if tls.is_some() { Security::Tls } else { Security::Plaintext };
         Ok(Self {
             grpc: address("listen.grpc", &listen.grpc, security)?,
             http: address("listen.http", &listen.http, security)?,
             tls,
+            access,
             data_dir,
             shutdown_deadline: shutdown_deadline.0,
             log,

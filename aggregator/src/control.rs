@@ -20,7 +20,7 @@ use galen_proto::v1::{
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::timeout};
 
-pub use audit::{Audit, Entry};
+pub use audit::{Audit, Entry, Who};
 pub use desired::{Desired, FILE as DESIRED_FILE, Wanted};
 pub use error::Error;
 pub use metrics::Metrics;
@@ -61,7 +61,7 @@ impl Control {
     ///
     /// # Errors
     /// The node or the tracer is not known, it cannot be written down, or the node does not answer.
-    pub async fn set_tracer(&self, who: String, asked: SetTracerRequest) -> Result<ControlResponse, Error> {
+    pub async fn set_tracer(&self, who: Who, asked: SetTracerRequest) -> Result<ControlResponse, Error> {
         let SetTracerRequest { node, tracer, enabled } = asked;
         self.check_tracer(&node, &tracer)?;
         let request = json!({ "tracer": tracer, "enabled": enabled });
@@ -88,7 +88,7 @@ impl Control {
     ///
     /// # Errors
     /// The node or the tracer is not known, the node is away, or does not answer.
-    pub async fn trigger_tracer(&self, who: String, asked: TriggerTracerRequest) -> Result<ControlResponse, Error> {
+    pub async fn trigger_tracer(&self, who: Who, asked: TriggerTracerRequest) -> Result<ControlResponse, Error> {
         let TriggerTracerRequest { node, tracer, cgroup } = asked;
         self.check_tracer(&node, &tracer)?;
         check_text("cgroup", &cgroup, 0..=MAX_CGROUP)?;
@@ -101,7 +101,7 @@ impl Control {
     ///
     /// # Errors
     /// The node is not known, a change is wrong, it cannot be written down, or the node does not answer.
-    pub async fn reload_settings(&self, who: String, asked: ReloadSettingsRequest) -> Result<ControlResponse, Error> {
+    pub async fn reload_settings(&self, who: Who, asked: ReloadSettingsRequest) -> Result<ControlResponse, Error> {
         let ReloadSettingsRequest { node, set, unset } = asked;
         self.check_node(&node)?;
         let mut settings = self.desired.of(&node).settings;
@@ -135,7 +135,7 @@ impl Control {
     ///
     /// # Errors
     /// The node is not known, is away, or does not answer.
-    pub async fn record_now(&self, who: String, node: String) -> Result<ControlResponse, Error> {
+    pub async fn record_now(&self, who: Who, node: String) -> Result<ControlResponse, Error> {
         self.check_node(&node)?;
         let command = command::Command::RecordNow(RecordNow {});
         self.audited(who, "record_now", &node, json!({}), self.order(&node, command)).await
@@ -144,7 +144,7 @@ impl Control {
     /// Writes the question down, does it, writes the answer down.
     async fn audited(
         &self,
-        who: String,
+        who: Who,
         call: &'static str,
         node: &str,
         request: Value,

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::config;
+use crate::{access, config};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,6 +16,8 @@ pub enum Error {
     },
     #[error("failed to prepare TLS")]
     Tls(#[from] galen_runtime::tls::Error),
+    #[error("failed to read the tokens")]
+    Access(#[from] access::Error),
     #[error("failed to open the log")]
     Log(#[from] galen_log::Error),
     #[error("failed to open the incidents")]

@@ -14,6 +14,7 @@ use tonic::{service::Routes, transport::Server};
 
 use crate::{
     Error, Parts,
+    access::Access,
     control::{self, Audit, Control},
     health::Health,
     incidents,
@@ -42,6 +43,7 @@ pub(crate) async fn start(
     health: Health,
     listener: TcpListener,
     tls: Option<Tls>,
+    access: Access,
 ) -> Result<Arc<Seats>, Error> {
     let (sessions, waits) = (&parts.settings.sessions, parts.settings.waits);
     let cut = CancellationToken::new();
@@ -100,7 +102,7 @@ pub(crate) async fn start(
         // What older tools ask.
         .add_service(described().build_v1alpha()?)
         .into_axum_router()
-        .layer(from_fn(move |request, next| listener::track(waits.call, request, next)));
+        .layer(from_fn(move |request, next| listener::track(waits.call, access.clone(), request, next)));
     let shutdown = parts.supervisor.token();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)

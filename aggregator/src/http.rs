@@ -1,8 +1,8 @@
 //! The HTTP door: a JSON API, live events and incidents, metrics, health, and a small page for people.
 //!
 //! - In plaintext for loopback only, where a request that names another host is refused, so that a web page elsewhere
-//!   cannot reach in by a name of its own. From other machines by TLS, with a certificate of a user.
-//! - Only GET. Heads, parameters, answers, connections and time are bounded.
+//!   cannot reach in by a name of its own. From other machines by TLS. Who may ask what: [`crate::access`].
+//! - Only GET, without a body. Heads, parameters, answers, connections and time are bounded.
 //! - Whatever comes from events is text: escaped on the page, under a policy that runs no script; the flame graph is
 //!   a document of its own, in a sandbox.
 //! - The API's routes and its OpenAPI document are one list: a route cannot be left out of it.
@@ -29,7 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use server::{Limits, Metrics, serve};
 
-use crate::{health::Health, incidents::Incidents, metrics::Registry, query::Queries};
+use crate::{access::Access, health::Health, incidents::Incidents, metrics::Registry, query::Queries};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ pub fn json(event: galen_proto::v1::Event) -> Vec<u8> {
 }
 
 /// All routes.
-pub fn router(context: Context) -> Router {
+pub fn router(context: Context, access: Access) -> Router {
     let (api, document) = api().split_for_parts();
     api.route("/", get(page::list::show))
         .route("/events/{node}/{epoch}/{seq}", get(page::event::show))
@@ -64,8 +64,8 @@ pub fn router(context: Context) -> Router {
         .route("/style.css", get(page::style))
         .route("/api/openapi.json", get(move || ops::openapi(document.clone())))
         .fallback(error::no_route)
-        .method_not_allowed_fallback(error::no_method)
-        .layer(middleware::from_fn(guard::guard))
+        .method_not_allowed_fallback(|| async { error::no_method() })
+        .layer(middleware::from_fn(move |request, next| guard::guard(access.clone(), request, next)))
         .with_state(context)
 }
 

@@ -8,6 +8,7 @@
 //! [`start`] wires the parts and returns when they listen; each part is a folder that knows nothing of the others but
 //! what it is handed here.
 
+pub mod access;
 pub mod archive;
 mod caller;
 pub mod config;
@@ -51,6 +52,7 @@ pub use error::Error;
 pub use limits::raise_file_limit;
 pub use listener::Waits;
 
+use access::Access;
 use archive::Kept;
 use control::Desired;
 use health::Health;
@@ -122,12 +124,13 @@ impl Running {
 /// Starts everything under `supervisor`, and returns when it listens.
 ///
 /// # Errors
-/// An address that is taken, or a data directory or certificates that cannot be used.
+/// An address that is taken, or a data directory, certificates or tokens that cannot be used.
 pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running, Error> {
     let grpc = listener::bind(settings.grpc)?;
     let http = listener::bind(settings.http)?;
     let registry = Registry::default();
     let tls = Tls::start(&settings, &registry, &supervisor)?;
+    let access = Access::start(&settings, access::Metrics::register(&registry)?, &supervisor)?;
     let settings = Arc::new(settings);
 
     // Whoever reads the log is opened before it: it must not give an offset again that a reader has seen.
@@ -191,8 +194,8 @@ pub async fn start(settings: Settings, supervisor: Supervisor) -> Result<Running
     let leaving = Leaving::default();
     let health =
         Health { queries: queries.clone(), log: parts.ingest_metrics.log_available.clone(), leaving: leaving.clone() };
-    let seats = grpc::start(&parts, ingest, health.clone(), grpc, tls.clone()).await?;
-    start_http(&parts, queries, health, http, tls)?;
+    let seats = grpc::start(&parts, ingest, health.clone(), grpc, tls.clone(), access.clone()).await?;
+    start_http(&parts, queries, health, http, tls, access)?;
     // Last, because who waits for the file wants to be served.
     addresses.write(&settings)?;
     tracing::info!(grpc = %addresses.grpc, http = %addresses.http, data_dir = %settings.data_dir.display(), "listening");
@@ -207,6 +210,7 @@ fn start_http(
     health: Health,
     listener: TcpListener,
     tls: Option<Tls>,
+    access: Access,
 ) -> Result<(), Error> {
     let metrics = http::Metrics::register(&parts.registry)?;
     let context = http::Context {
@@ -217,7 +221,7 @@ fn start_http(
         shutdown: parts.supervisor.token(),
     };
     let limits = http::Limits { handshake: parts.settings.waits.handshake, ..http::Limits::default() };
-    http::serve(&parts.supervisor, listener, tls, http::router(context), limits, metrics);
+    http::serve(&parts.supervisor, listener, tls, http::router(context, access), limits, metrics);
     Ok(())
 }
 

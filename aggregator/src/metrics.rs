@@ -19,7 +19,7 @@ pub(crate) use family::Family;
 pub use registry::{Kind, Metric, Registry};
 
 use crate::{
-    control, http, incidents, indexer,
+    access, control, http, incidents, indexer,
     ingest::{self, Ingest},
     kafka,
     nodes::{Fleet, Nodes},
@@ -56,6 +56,7 @@ pub fn reference() -> Result<Vec<Metric>, prometheus::Error> {
     http::Metrics::register(&registry)?;
     control::Metrics::register(&registry)?;
     tls::Counts::register(&registry)?;
+    access::Metrics::register(&registry)?;
     registry.sampled(|| tls::families(0, 0))?;
     registry.sampled(|| families(&Figures::default()))?;
     registry.sampled(|| incidents::families(&incidents::Figures::default()))?;
@@ -275,7 +276,8 @@ mod tests {
         "tasks",
         "triggers",
     ];
-    const SUBSYSTEMS: [&str; 15] = [
+    const SUBSYSTEMS: [&str; 16] = [
+        "access",
         "session",
         "ingest",
         "limits",

@@ -1,7 +1,8 @@
 //! TLS of both listeners: settings, what their handshakes begin with, and why handshakes fail.
 //!
-//! One certificate serves both. Agents, and whoever asks by gRPC, have to show one of their own. So has whoever comes by
-//! HTTP from another machine; on loopback it may be left out, as it may in plaintext. A connection ends with the
+//! One certificate serves both. Agents have to show one of their own, and so has whoever asks by gRPC, as long as there are
+//! no tokens to ask with. Others may leave it out, and say who they are in each request; of them there are few at a time,
+//! so that they are in nobody's way. A connection ends with the
 //! certificate that it began with: each is looked at now and then, which costs nothing a message.
 
 mod failure;
@@ -15,12 +16,13 @@ use std::{
 };
 
 use galen_runtime::{
-    OnEnd, Supervisor, endpoint,
+    OnEnd, Supervisor,
     tls::{self, Clients, File, Files, Identity, Lapsed, Reloaded, Revoked},
 };
 use prometheus::IntCounterVec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, pki_types::CertificateDer};
 
 use crate::{
@@ -32,6 +34,8 @@ use crate::{
 pub(crate) use failure::Failure;
 pub(crate) use handshakes::{Handshakes, Place};
 
+/// Connections without a certificate, at each listener.
+const STRANGERS: usize = 128;
 /// Most bytes of records that wait for a client to take them: beyond it the client is waited for.
 const UNTAKEN: usize = 16 << 10;
 
@@ -66,6 +70,14 @@ pub struct Tls {
     /// How often a connection's certificate is looked at.
     look_every: Duration,
     counts: Counts,
+    /// Places for connections without a certificate, of each listener.
+    strangers: [Arc<Semaphore>; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Listener {
+    Grpc,
+    Http,
 }
 
 #[derive(Clone)]
@@ -128,12 +140,12 @@ impl Tls {
         supervisor: &Supervisor,
     ) -> Result<Option<Self>, crate::Error> {
         let counts = Counts::register(registry)?;
-        let (at_http, look_every) = (at_http(settings.http), settings.waits.certificate);
+        let (clients, look_every) = (at_grpc(settings.access.tokens_file.is_some()), settings.waits.certificate);
         let Some(settings) = settings.tls.clone() else { return Ok(None) };
         let doors = Reloaded::load(settings.files, move |material| {
             Ok(Doors {
-                grpc: tls::server(material, Clients::Certified, tls::HTTP_2)?,
-                http: tls::server(material, at_http, tls::HTTP_1_1)?,
+                grpc: tls::server(material, clients, tls::HTTP_2)?,
+                http: tls::server(material, Clients::Any, tls::HTTP_1_1)?,
                 revoked: Arc::new(Revoked::of(material)),
             })
         })?;
@@ -141,7 +153,8 @@ impl Tls {
         let told = Arc::clone(&doors);
         registry.sampled(move || families(told.expiry(), told.errors()))?;
         watch(supervisor, Arc::clone(&doors));
-        Ok(Some(Self { doors, trust_domain: settings.trust_domain.into(), look_every, counts }))
+        let strangers = [STRANGERS; 2].map(|places| Arc::new(Semaphore::new(places)));
+        Ok(Some(Self { doors, trust_domain: settings.trust_domain.into(), look_every, counts, strangers }))
     }
 
     pub(crate) fn grpc(&self) -> Arc<ServerConfig> {
@@ -156,6 +169,19 @@ impl Tls {
     pub(crate) fn caller(&self, connection: &mut ServerConnection) -> Caller {
         connection.set_buffer_limit(Some(UNTAKEN));
         shown(connection).map_or(Caller::Anonymous, |shown| Caller::Certified(Identity::of(shown, &self.trust_domain)))
+    }
+
+    /// A place for `caller`, if one is needed, for as long as the connection lasts.
+    ///
+    /// # Errors
+    /// There are as many without a certificate as may be.
+    pub(crate) fn stranger(
+        &self,
+        listener: Listener,
+        caller: &Caller,
+    ) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        let places = &self.strangers[listener as usize];
+        (*caller == Caller::Anonymous).then(|| Arc::clone(places).try_acquire_owned()).transpose()
     }
 
     pub(crate) fn failed(&self, peer: Option<SocketAddr>, failure: &Failure) {
@@ -231,8 +257,9 @@ pub(crate) fn families(expiry: i64, errors: u64) -> Vec<Family> {
     ]
 }
 
-fn at_http(address: SocketAddr) -> Clients {
-    if endpoint::is_loopback(address.ip()) { Clients::Any } else { Clients::Certified }
+/// Where there are no tokens, whoever has no certificate has nothing to ask with.
+fn at_grpc(has_tokens: bool) -> Clients {
+    if has_tokens { Clients::Any } else { Clients::Certified }
 }
 
 fn watch(supervisor: &Supervisor, doors: Arc<Reloaded<Doors>>) {
@@ -266,11 +293,5 @@ mod tests {
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
-    }
-
-    #[test]
-    fn from_another_machine_nobody_comes_by_http_without_a_certificate() {
-        assert_eq!(at_http("127.0.0.1:7401".parse().unwrap()), Clients::Any);
-        assert_eq!(at_http("0.0.0.0:7401".parse().unwrap()), Clients::Certified);
     }
 }

@@ -72,7 +72,8 @@ async fn the_answer_of_the_agent_is_the_answer_of_the_call() {
         let expected = ControlResponse { kept: false, outcome: outcome.into(), detail: name.into() };
         assert_eq!(response.unwrap(), expected);
         assert!(audit(dir.path()).contains(&format!("\"outcome\":\"{name}\"")));
-        assert!(audit(dir.path()).contains("\"who\":\"127.0.0.1:"));
+        assert!(audit(dir.path()).contains("\"who\":\"local\",\"by\":\"loopback\""));
+        assert!(audit(dir.path()).contains("\"address\":\"127.0.0.1:"));
     }
     let figures = aggregator.metrics().await;
     assert_eq!(figures["galen_aggregator_control_sent_commands_total"], 3.0);

@@ -1,8 +1,9 @@
 //! What the binaries of Galen share, so that each behaves like the other: how tasks live and end, how settings are
-//! read, how logs look, how an address is judged, how a file is replaced.
+//! read, how logs look, how an address is judged, what users are known by, how a file is replaced.
 //!
 //! Nothing here knows about events, tracers or queries.
 
+pub mod access;
 pub mod atomic_file;
 mod backoff;
 pub mod config;

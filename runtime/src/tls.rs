@@ -16,7 +16,7 @@ mod reload;
 mod standing;
 mod validity;
 
-pub use config::{Clients, client, server};
+pub use config::{Clients, client, server, uncertified_client};
 pub use dial::{Dialler, Stream};
 pub use error::Error;
 pub use files::{File, Files, Material};

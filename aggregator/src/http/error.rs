@@ -73,6 +73,6 @@ pub(super) async fn no_route() -> Failure {
     Failure::new(StatusCode::NOT_FOUND, "no_route", "there is nothing here: the API is described by /api/openapi.json")
 }
 
-pub(super) async fn no_method() -> Failure {
+pub(super) fn no_method() -> Failure {
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "no_method", "only GET is served")
 }

@@ -1,20 +1,27 @@
 //! What holds for every request: who may ask, for how long, and what a browser may do with the answer.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
-    extract::Request,
+    extract::{ConnectInfo, MatchedPath, Request},
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderMap, HeaderValue, Method, StatusCode,
         header::{self, HeaderName},
     },
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use hyper::body::Body as _;
 use tokio::time::timeout;
 
-use super::error::Failure;
-use crate::caller::{Caller, NOT_A_USER};
+use super::error::{Failure, no_method};
+use crate::{
+    access::{Access, Refusal},
+    caller::Caller,
+};
 
 /// Longest time until an answer begins. Searches have a shorter one of their own.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,18 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; frame-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'self'";
 
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let caller = request.extensions().get().cloned().unwrap_or(Caller::Local);
-    let mut response = if caller == Caller::Local && !is_local(request.headers()) {
-        let message = "the Host is not a loopback address: use http://127.0.0.1 or http://localhost";
-        Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message).into_response()
-    } else if !caller.may_call(request.uri().path()) {
-        Failure::new(StatusCode::FORBIDDEN, "forbidden", NOT_A_USER).into_response()
-    } else {
-        match timeout(PATIENCE, next.run(request)).await {
+pub(super) async fn guard(access: Access, mut request: Request, next: Next) -> Response {
+    let mut response = match refused(&access, &mut request) {
+        Some(refused) => refused,
+        None => match timeout(PATIENCE, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Failure::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "took too long").into_response(),
-        }
+        },
     };
     let headers = response.headers_mut();
     for (name, value) in [
@@ -44,6 +46,44 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The answer to a request that may not go on. Of it the head is looked at, and nothing behind it.
+fn refused(access: &Access, request: &mut Request) -> Option<Response> {
+    let caller = request.extensions().get().cloned().unwrap_or(Caller::Local);
+    if caller == Caller::Local && !is_local(request.headers()) {
+        let message = "the Host is not a loopback address: use http://127.0.0.1 or http://localhost";
+        return Some(Failure::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message).into_response());
+    }
+    if !request.body().is_end_stream() {
+        let message = "nothing is taken behind the head of a request";
+        return Some(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body", message).into_response());
+    }
+    // What has no route is answered by nothing but an error.
+    let path = request.extensions().get::<MatchedPath>().cloned()?;
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    match access.admit(&caller, address, path.as_str(), request) {
+        Ok(user) => {
+            if let Some(user) = user {
+                request.extensions_mut().insert(user);
+            }
+            None
+        }
+        Err(Refusal::Unknown) if request.method() != Method::GET => Some(no_method().into_response()),
+        Err(refusal) => Some(answer(&refusal)),
+    }
+}
+
+fn answer(refusal: &Refusal) -> Response {
+    let (status, code) = refusal.http();
+    let mut response = Failure::new(status, code, refusal.to_string()).into_response();
+    if let Refusal::TooMany(wait) = refusal {
+        response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

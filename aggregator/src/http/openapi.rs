@@ -1,15 +1,35 @@
 //! What the API's document says besides its routes.
 
-use utoipa::OpenApi;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Galen aggregator",
-    description = "Events that the agents of a fleet caught, their evidence, and the state of the fleet. \
-                   Loopback only, until there is authentication.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0"),
-))]
+#[openapi(
+    info(
+        title = "Galen aggregator",
+        description = "Events that the agents of a fleet caught, their evidence, and the state of the fleet. \
+                       Once tokens or certificates are configured, whoever asks needs a role: a token in the header \
+                       `authorization`, or the certificate of a user.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    security((), ("token" = [])),
+    modifiers(&Token),
+)]
 pub(super) struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    }
+}
 
 #[cfg(test)]
 mod tests {

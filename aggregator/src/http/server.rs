@@ -4,9 +4,9 @@
 //! client that takes nothing of an answer is cut off by the kernel. With TLS a connection has its place from the end of
 //! its handshake on; handshakes have places of their own, and their time.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, extract::ConnectInfo};
 use galen_runtime::{BoxError, OnEnd, Supervisor};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use crate::{
     caller::Caller,
     metrics::Registry,
-    tls::{self, Handshakes, Place, Tls},
+    tls::{self, Handshakes, Listener, Place, Tls},
 };
 
 /// Largest head, in bytes.
@@ -95,8 +95,8 @@ pub fn serve(
         let mut connections = JoinSet::new();
         while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
             while connections.try_join_next().is_some() {}
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -109,6 +109,7 @@ pub fn serve(
                 tracing::debug!(%error, "failed to prepare a connection");
             }
             let served = Served {
+                peer,
                 places: Arc::clone(&places),
                 router: router.clone(),
                 limits,
@@ -132,6 +133,7 @@ pub fn serve(
 
 /// What a connection is served with.
 struct Served {
+    peer: SocketAddr,
     places: Arc<Semaphore>,
     router: Router,
     limits: Limits,
@@ -142,12 +144,16 @@ struct Served {
 impl Served {
     /// From its handshake on.
     async fn secured(self, stream: TcpStream, tls: Tls, place: Place) {
-        let peer = stream.peer_addr().ok();
+        let peer = Some(self.peer);
         let handshake = place.accept(stream, || tls.http(), self.limits.handshake);
         match self.shutdown.run_until_cancelled(handshake).await {
             None => {}
             Some(Ok(mut stream)) => {
                 let caller = tls.caller(stream.get_mut().1);
+                let Ok(_place) = tls.stranger(Listener::Http, &caller) else {
+                    self.metrics.connections_refused.inc();
+                    return;
+                };
                 let certificate = tls::shown(stream.get_ref().1).cloned();
                 self.serve(stream, caller, async move { tls.lapses(peer, certificate).await }).await;
             }
@@ -162,7 +168,7 @@ impl Served {
         caller: Caller,
         lapses: impl Future<Output = ()>,
     ) {
-        let Self { places, router, limits, metrics, shutdown } = self;
+        let Self { peer, places, router, limits, metrics, shutdown } = self;
         let Ok(_place) = places.try_acquire_owned() else {
             metrics.connections_refused.inc();
             return;
@@ -170,6 +176,7 @@ impl Served {
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             metrics.requests.inc();
             request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(ConnectInfo(peer));
             let router = router.clone();
             // Its error type has no value.
             async move { router.oneshot(request.map(Body::new)).await }

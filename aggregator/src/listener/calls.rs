@@ -20,10 +20,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::server::TcpConnectInfo};
 
-use crate::{
-    caller::{Caller, NOT_A_USER},
-    listener::prefix::PrefixApart,
-};
+use crate::{access::Access, caller::Caller, listener::prefix::PrefixApart};
 
 /// How long the aggregator waits for what a peer owes it.
 #[derive(Debug, Clone, Copy)]
@@ -125,12 +122,17 @@ impl Drop for Call {
 }
 
 /// Counts a call of its connection until the last of its answer is taken, if it is for the caller to make.
-pub(crate) async fn track(patience: Duration, mut request: Request, next: Next) -> Response {
+pub(crate) async fn track(patience: Duration, access: Access, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().cloned();
-    // With TLS nobody gets here without a certificate; who is not known may do nothing.
     let caller = peer.as_ref().map_or(Caller::Anonymous, Peer::caller);
-    if caller == Caller::Anonymous || !caller.may_call(request.uri().path()) {
-        return Status::permission_denied(NOT_A_USER).into_http();
+    let address = peer.as_ref().and_then(Peer::address).map(|address| address.ip());
+    match access.admit(&caller, address, request.uri().path(), &request) {
+        Ok(user) => {
+            if let Some(user) = user {
+                request.extensions_mut().insert(user);
+            }
+        }
+        Err(refusal) => return Status::new(refusal.grpc(), refusal.to_string()).into_http(),
     }
     request.extensions_mut().insert(caller);
     let call = peer.map(|peer| {

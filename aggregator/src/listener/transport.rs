@@ -12,13 +12,14 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::server::TlsStream;
 
 use super::calls::{Peer, Waits};
 use crate::{
     caller::Caller,
-    tls::{self, Failure, Place, Tls},
+    tls::{self, Failure, Listener, Place, Tls},
 };
 
 /// Boxed where it is large, because most connections of a fleet are alike, and this is part of each.
@@ -33,6 +34,8 @@ pub(super) enum Transport {
 pub(super) struct Secured {
     stream: TlsStream<TcpStream>,
     tls: Tls,
+    /// Without a certificate.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) struct Handshake {
@@ -52,19 +55,18 @@ impl Transport {
         Self::Handshake(Box::new(Handshake { made, tls, peer }))
     }
 
-    /// Whether the certificate that it began with still stands.
+    /// Whether the certificate that it began with still stands, if there is one.
     pub(super) fn stands(&self, peer: &Peer) -> bool {
         let Self::Tls(secured) = self else { return true };
-        tls::shown(secured.stream.get_ref().1).is_some_and(|shown| secured.tls.stands(peer.address(), shown))
+        tls::shown(secured.stream.get_ref().1).is_none_or(|shown| secured.tls.stands(peer.address(), shown))
     }
 
     /// Ready when bytes can go through, or never will.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self::Handshake(handshake) = self else { return Poll::Ready(Ok(())) };
-        match ready!(handshake.made.as_mut().poll(cx)) {
-            Ok(mut stream) => {
-                handshake.peer.becomes(handshake.tls.caller(stream.get_mut().1));
-                *self = Self::Tls(Box::new(Secured { stream, tls: handshake.tls.clone() }));
+        match ready!(handshake.made.as_mut().poll(cx)).and_then(|stream| handshake.done(stream)) {
+            Ok(secured) => {
+                *self = Self::Tls(Box::new(secured));
                 Poll::Ready(Ok(()))
             }
             Err(failure) => {
@@ -73,6 +75,15 @@ impl Transport {
                 Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
             }
         }
+    }
+}
+
+impl Handshake {
+    fn done(&self, mut stream: TlsStream<TcpStream>) -> Result<Secured, Failure> {
+        let caller = self.tls.caller(stream.get_mut().1);
+        let place = self.tls.stranger(Listener::Grpc, &caller).map_err(|_| Failure::Strangers)?;
+        self.peer.becomes(caller);
+        Ok(Secured { stream, tls: self.tls.clone(), _place: place })
     }
 }
 

@@ -11,19 +11,22 @@ pub(crate) enum Failure {
     Timeout,
     /// It took long, and others wait for its place.
     CrowdedOut,
+    /// There are as many without a certificate as may be.
+    Strangers,
     Error(io::Error),
 }
 
 impl Failure {
     /// Whether a certificate was looked at, or one is missed; else nothing is known of who came.
     pub(crate) fn is_of_a_certificate(&self) -> bool {
-        !matches!(self.reason(), "timeout" | "crowded_out" | "gone" | "not_tls")
+        !matches!(self.reason(), "timeout" | "crowded_out" | "strangers" | "gone" | "not_tls")
     }
 
     pub(crate) fn reason(&self) -> &'static str {
         let error = match self {
             Self::Timeout => return "timeout",
             Self::CrowdedOut => return "crowded_out",
+            Self::Strangers => return "strangers",
             Self::Error(error) => error.get_ref().and_then(|error| error.downcast_ref::<Error>()),
         };
         match error {
@@ -49,6 +52,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout => f.write_str("it was not done in time"),
+            Self::Strangers => f.write_str("too many are here without a certificate"),
             Self::CrowdedOut => f.write_str("it took long, and others waited"),
             Self::Error(error) => error.fmt(f),
         }

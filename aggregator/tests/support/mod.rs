@@ -131,6 +131,23 @@ impl Aggregator {
     }
 }
 
+/// Calls any method with one message, and reads of the answer only whether there is one.
+pub(crate) async fn ask_bytes(
+    channel: Channel,
+    path: &str,
+    authorization: Option<&str>,
+    message: Bytes,
+) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let mut request = tonic::Request::new(tokio_stream::once(message));
+    if let Some(authorization) = authorization {
+        request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+    }
+    let asked = client.streaming(request, path.parse::<PathAndQuery>().unwrap(), Raw);
+    timeout(PATIENCE, asked).await.expect("an answer in time").map(drop)
+}
+
 /// The whole answer, with its head.
 pub(crate) async fn http_get(http: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(http).await.unwrap();

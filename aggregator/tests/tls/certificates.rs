@@ -140,9 +140,13 @@ impl Fleet {
 
     /// By HTTP, with nothing asked yet.
     pub(crate) async fn http_stream(&self, files: &Files) -> io::Result<tls::Stream> {
+        self.http_stream_to(self.aggregator.addresses.http, files).await
+    }
+
+    pub(crate) async fn http_stream_to(&self, to: SocketAddr, files: &Files) -> io::Result<tls::Stream> {
         let config = tls::client(&files.read().unwrap(), tls::HTTP_1_1).unwrap();
         let dialler = Dialler::new(config, Some("localhost")).unwrap();
-        dialler.dial(&self.aggregator.addresses.http.to_string()).await
+        dialler.dial(&to.to_string()).await
     }
 
     /// That was welcomed as `node`, if it gets in.
@@ -238,6 +242,8 @@ fn settings(dir: &Path, data_dir: &Path) -> Settings {
         config.tls.key_file = dir.join("aggregator.key");
         config.tls.ca_file = dir.join("ca.pem");
         config.tls.crl_files = vec![dir.join("crl.pem")];
+        // Tests look at them.
+        config.access.open_metrics = true;
     })
 }
 

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{
     version::TLS13,
 };
 
-use super::{Error, Material};
+use super::{Error, File, Material};
 
 /// What a server asks of its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +58,32 @@ pub fn client(material: &Material, protocol: &[u8]) -> Result<Arc<ClientConfig>,
         .allow_unknown_revocation_status()
         .build()
         .map_err(|source| not_verified(material, source))?;
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| material.files.certificate.unusable(source))?
         .with_webpki_verifier(verifier)
         .with_client_auth_cert(material.chain.clone(), material.key.clone_key())
         .map_err(|source| own_certificate(material, source))?;
+    Ok(speaking(protocol, config))
+}
+
+/// For a client that speaks `protocol` and shows no certificate: who it is, it says within.
+///
+/// # Errors
+/// There are no authorities in the file.
+pub fn uncertified_client(authorities: &File, protocol: &[u8]) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|source| authorities.unusable(source))?
+        .with_root_certificates(authorities.roots()?)
+        .with_no_client_auth();
+    Ok(speaking(protocol, config))
+}
+
+fn speaking(protocol: &[u8], mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 fn provider() -> Arc<CryptoProvider> {

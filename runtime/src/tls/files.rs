@@ -83,6 +83,19 @@ impl File {
         if all.is_empty() { Err(self.empty(what)) } else { Ok(all) }
     }
 
+    /// Authorities that are believed.
+    pub(super) fn roots(&self) -> Result<RootCertStore, Error> {
+        self.roots_into(&mut DefaultHasher::new())
+    }
+
+    fn roots_into(&self, digest: &mut DefaultHasher) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        for authority in self.all::<CertificateDer<'static>>("certificate", digest)? {
+            roots.add(authority).map_err(|source| self.unusable(source))?;
+        }
+        Ok(roots)
+    }
+
     fn not_pem(&self, what: &'static str, source: pem::Error) -> Error {
         match source {
             pem::Error::NoItemsFound => self.empty(what),
@@ -116,10 +129,7 @@ impl Files {
         let validity = chain.first().and_then(Validity::of).ok_or_else(|| self.certificate.malformed())?;
         let key = self.key.bytes(&mut digest)?;
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|source| self.key.not_pem("private key", source))?;
-        let mut authorities = RootCertStore::empty();
-        for authority in self.authorities.all::<CertificateDer<'static>>("certificate", &mut digest)? {
-            authorities.add(authority).map_err(|source| self.authorities.unusable(source))?;
-        }
+        let authorities = self.authorities.roots_into(&mut digest)?;
         let (mut revoked, mut lists) = (Vec::new(), Vec::new());
         for file in &self.revoked {
             for list in file.all::<CertificateRevocationListDer<'static>>("revocation list", &mut digest)? {
