@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use galen_runtime::Span;
+use galen_runtime::{Span, access::Role};
 
 use crate::{demo::Tethered, moment::Moment};
 
@@ -14,7 +14,8 @@ Exit codes:
   1  failed
   2  wrong usage, or a query that cannot be read
   3  the event, its profile, the incident or the node is not there
-  4  the aggregator cannot be reached";
+  4  the aggregator cannot be reached
+  5  the aggregator does not let you: without a good token or certificate, or with too low a role";
 
 /// Find what happened on your machines: events, flame graphs, nodes.
 #[derive(Debug, Parser)]
@@ -29,12 +30,15 @@ pub(crate) struct Arguments {
 /// Which aggregator, and who asks it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Access {
-    /// The aggregator to ask: `https://` with the three files, or `http://` on this machine
+    /// The aggregator to ask: `https://` with `--ca-file` and a token or a certificate, or `http://` on this machine
     #[arg(long, global = true, value_name = "URL", env = "GALEN_AGGREGATOR", default_value = "http://127.0.0.1:7400")]
     pub(crate) aggregator: String,
     /// Certificates of the authorities that sign aggregators' certificates, PEM
     #[arg(long, global = true, value_name = "FILE", env = "GALEN_CA_FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// File with your token; without one, or for an aggregator that takes none, your certificate
+    #[arg(long, global = true, value_name = "FILE", env = "GALEN_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Your certificate, PEM
     #[arg(long, global = true, value_name = "FILE", env = "GALEN_CERTIFICATE_FILE")]
     pub(crate) certificate_file: Option<PathBuf>,
@@ -49,7 +53,7 @@ pub(crate) struct Access {
 impl Access {
     /// In plaintext.
     pub(crate) fn local(aggregator: String) -> Self {
-        Self { aggregator, ca_file: None, certificate_file: None, key_file: None, server_name: None }
+        Self { aggregator, token_file: None, ca_file: None, certificate_file: None, key_file: None, server_name: None }
     }
 }
 
@@ -59,6 +63,8 @@ pub(crate) enum Command {
     Ask(Question),
     /// Make certificates
     Certs(Certs),
+    /// Make tokens
+    Token(Tokens),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -316,6 +322,28 @@ pub(crate) struct CertsInit {
     /// What the names of nodes and users begin with
     #[arg(long, value_name = "NAME", default_value = TRUST_DOMAIN)]
     pub(crate) trust_domain: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tokens {
+    #[command(subcommand)]
+    pub(crate) change: TokensChange,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokensChange {
+    /// Make a token, shown only now, and the line for the aggregator's file of tokens
+    Create(TokenCreate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreate {
+    /// Whose it is: what the audit log says
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// What it is good for: `read`, `operate` or `admin`
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Role,
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

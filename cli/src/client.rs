@@ -13,19 +13,22 @@ use galen_runtime::{
 use hyper_util::rt::TokioIo;
 use tonic::{
     codegen::http::Uri,
+    service::interceptor::InterceptedService,
     transport::{self, Channel},
 };
 use tower::service_fn;
 
-use crate::{arguments::Access, error::Error};
+use crate::{arguments::Access, bearer::Bearer, error::Error};
 
 /// An event with its attachments is one message.
 const MAX_MESSAGE: usize = 256 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) type Client = QueryServiceClient<Channel>;
-pub(crate) type Control = ControlServiceClient<Channel>;
-pub(crate) type Incidents = IncidentServiceClient<Channel>;
+pub(crate) type Client = QueryServiceClient<Calls>;
+pub(crate) type Control = ControlServiceClient<Calls>;
+pub(crate) type Incidents = IncidentServiceClient<Calls>;
+/// With the token, if there is one.
+type Calls = InterceptedService<Channel, Bearer>;
 
 /// To ask an aggregator.
 pub(crate) async fn connect(access: &Access) -> Result<Client, Error> {
@@ -42,8 +45,9 @@ pub(crate) async fn incidents(access: &Access) -> Result<Incidents, Error> {
     Ok(IncidentServiceClient::new(channel(access).await?).max_decoding_message_size(MAX_MESSAGE))
 }
 
-async fn channel(access: &Access) -> Result<Channel, Error> {
+async fn channel(access: &Access) -> Result<Calls, Error> {
     let endpoint: Endpoint = access.aggregator.parse()?;
+    let bearer = Bearer::of(access.token_file.as_deref())?;
     let unreachable = |source| Error::Unreachable { endpoint: endpoint.to_string(), source };
     let connection = transport::Endpoint::from_shared(endpoint.to_string())
         .map_err(unreachable)?
@@ -61,20 +65,26 @@ async fn channel(access: &Access) -> Result<Channel, Error> {
         }
         _ => connection.connect().await,
     };
-    connected.map_err(unreachable)
+    Ok(InterceptedService::new(connected.map_err(unreachable)?, bearer))
 }
 
+/// With a certificate, unless there is none and a token.
 fn dialler(access: &Access) -> Result<Dialler, Error> {
-    let file = |setting: &'static str, path: &Option<std::path::PathBuf>| match path {
+    let file = |setting: &'static str, path: &Option<std::path::PathBuf>, or: &str| match path {
         Some(path) => Ok(File::new(setting, path)),
-        None => Err(Error::Usage(format!("`{}` takes `{setting} FILE`", access.aggregator))),
+        None => Err(Error::Usage(format!("`{}` takes `{setting} FILE`{or}", access.aggregator))),
     };
-    let files = Files {
-        certificate: file("--certificate-file", &access.certificate_file)?,
-        key: file("--key-file", &access.key_file)?,
-        authorities: file("--ca-file", &access.ca_file)?,
-        revoked: Vec::new(),
+    let authorities = file("--ca-file", &access.ca_file, "")?;
+    let config = if access.token_file.is_some() && access.certificate_file.is_none() && access.key_file.is_none() {
+        tls::uncertified_client(&authorities, tls::HTTP_2)?
+    } else {
+        let files = Files {
+            certificate: file("--certificate-file", &access.certificate_file, ", or a token by `--token-file FILE`")?,
+            key: file("--key-file", &access.key_file, "")?,
+            authorities,
+            revoked: Vec::new(),
+        };
+        tls::client(&files.read()?, tls::HTTP_2)?
     };
-    let config = tls::client(&files.read()?, tls::HTTP_2)?;
     Ok(Dialler::new(config, access.server_name.as_deref())?)
 }

@@ -1,5 +1,5 @@
-//! The commands that ask an aggregator, one file each; those that change something are one file. `certs` needs
-//! none.
+//! The commands that ask an aggregator, one file each; those that change something are one file. `certs` and
+//! `token` need none.
 
 pub(crate) mod certs;
 pub(crate) mod control;
@@ -10,4 +10,5 @@ pub(crate) mod incidents;
 pub(crate) mod ledger;
 pub(crate) mod nodes;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod tracers;

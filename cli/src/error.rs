@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use galen_runtime::endpoint;
+use galen_runtime::{access, endpoint};
 use tonic::Code;
 
 use crate::demo;
@@ -35,8 +35,28 @@ pub(crate) enum Error {
     Refused(tonic::Status),
     #[error("{}", .0.message())]
     Away(tonic::Status),
+    #[error("{}", .0.message())]
+    NotLetIn(tonic::Status),
     #[error("the node did not do it: {0}")]
     NotDone(String),
+    #[error("`--token-file`: failed to read `{path}`")]
+    TokenFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`--token-file`: `{path}` is open to everybody: `chmod o-rwx` it")]
+    TokenExposed { path: PathBuf },
+    #[error("`--token-file`: what `{path}` holds is no token")]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: access::NotATokenError,
+    },
+    #[error(transparent)]
+    Entry(#[from] access::ParseEntryError),
+    #[error("failed to make a token")]
+    Random(#[from] access::RandomError),
     #[error("the profile that the aggregator sent cannot be read: {0}")]
     Profile(&'static str),
     #[error("failed to write `{path}`")]
@@ -57,9 +77,12 @@ impl Error {
         match self {
             Self::Away(_) | Self::NotDone(_) => 1,
             Self::Refused(_) | Self::Profile(_) | Self::Write { .. } | Self::Output(_) | Self::Demo(_) => 1,
+            Self::Random(_) => 1,
             Self::Usage(_) | Self::Endpoint(_) | Self::Query(_) | Self::Tls(_) | Self::Certificates(_) => 2,
+            Self::TokenFile { .. } | Self::TokenExposed { .. } | Self::Token { .. } | Self::Entry(_) => 2,
             Self::NotFound(_) => 3,
             Self::Unreachable { .. } | Self::Lost(_) | Self::Broken(_) => 4,
+            Self::NotLetIn(_) => 5,
         }
     }
 
@@ -75,6 +98,7 @@ impl From<tonic::Status> for Error {
             Code::NotFound => Self::NotFound(status),
             Code::InvalidArgument => Self::Query(status),
             Code::FailedPrecondition => Self::Away(status),
+            Code::Unauthenticated | Code::PermissionDenied => Self::NotLetIn(status),
             Code::Unavailable => Self::Lost(status.message().to_owned()),
             // An answer has no source: this is from where answers are read.
             _ if std::error::Error::source(&status).is_some() => Self::Broken(status),

@@ -4,6 +4,7 @@
 //! characters escaped. A reader that leaves (`galen events | head`) ends the command quietly.
 
 mod arguments;
+mod bearer;
 mod client;
 mod commands;
 mod demo;
@@ -59,6 +60,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             return Ok(io::stdout().write_all(&script)?);
         }
         Command::Certs(certs) => return commands::certs::run(certs.change),
+        Command::Token(tokens) => return commands::token::run(tokens.change),
         Command::Ask(question) => question,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

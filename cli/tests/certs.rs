@@ -42,9 +42,14 @@ fn a_set_is_whole_its_keys_are_for_the_owner_and_its_settings_are_printed() {
     }
     assert_eq!(fs::metadata(&set).unwrap().permissions().mode() & 0o777, 0o700);
     let text = String::from_utf8(made.stdout).unwrap();
-    for told in
-        ["aggregator.toml", "agent.toml of web-2", "https://aggregator.example:7400", "node-web-1.key", "ca.pem"]
-    {
+    for told in [
+        "aggregator.toml",
+        "agent.toml of web-2",
+        "https://aggregator.example:7400",
+        "node-web-1.key",
+        "ca.pem",
+        "operator = \"admin\"",
+    ] {
         assert!(text.contains(told), "{told}: {text}");
     }
 }

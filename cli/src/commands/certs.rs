@@ -89,6 +89,7 @@ fn told(dir: &Path, init: &CertsInit, nodes: &[&str]) -> String {
     if init.trust_domain != crate::arguments::TRUST_DOMAIN {
         text += &format!("trust_domain = \"{}\"\n", init.trust_domain);
     }
+    text += &format!("\n[access.users]\n{USER} = \"admin\"\n");
     for node in nodes {
         text += &format!(
             "\n# agent.toml of {node}; of the other nodes' files it needs none\nnode = \"{node}\"\n\n[aggregator]\nendpoint = \"https://{host}:7400\"\n\n{}",
