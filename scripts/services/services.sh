@@ -119,15 +119,27 @@ fetch() {
   mv "$cache/$name.part" "$cache/$name"
 }
 
+# maven OPTION...: three times, for a mirror that fails once. Downloads are not resumed: the lock files of that vanish
+# under one another where several threads find one artifact missing.
+maven() {
+  local i
+  for i in 1 2; do
+    mvn -q -B -Daether.connector.resumeDownloads=false "$@" && return
+    echo "services.sh: Maven failed, attempt $i of 3; again in 5 s" >&2
+    sleep 5
+  done
+  mvn -q -B -Daether.connector.resumeDownloads=false "$@"
+}
+
 # jars POM DIR: copies the jars that POM names into DIR.
 jars() {
-  mvn -q -B -f "$1" dependency:copy-dependencies -DincludeTypes=jar -DoutputDirectory="$2"
+  maven -f "$1" dependency:copy-dependencies -DincludeTypes=jar -DoutputDirectory="$2"
 }
 
 # unzipped POM DIR EXCLUDES: unpacks the zip that POM names into DIR. The markers
 # are Maven's notes of what it has unpacked: kept elsewhere, they would outlive DIR.
 unzipped() {
-  mvn -q -B -f "$1" dependency:unpack-dependencies -DincludeTypes=zip \
+  maven -f "$1" dependency:unpack-dependencies -DincludeTypes=zip \
     -Dmdep.unpack.excludes="$3" -DoutputDirectory="$2" -DmarkersDirectory="$2/.markers"
 }
 
