@@ -13,7 +13,8 @@ use tempfile::tempdir;
 use tonic::Code;
 
 /// Shown only where they are configured.
-const OF_SERVICES: [&str; 2] = ["galen_aggregator_kafka_", "galen_aggregator_opensearch_"];
+const IF_CONFIGURED: [&str; 4] =
+    ["galen_aggregator_kafka_", "galen_aggregator_opensearch_", "galen_aggregator_limits_", "galen_aggregator_tls_"];
 
 #[tokio::test]
 async fn every_event_that_was_received_was_logged_or_known_or_refused() {
@@ -90,8 +91,8 @@ async fn what_is_shown_is_what_the_reference_says() {
             Kind::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{}{part}", metric.name)).to_vec(),
             Kind::Counter | Kind::Gauge => vec![metric.name],
         };
-        let is_of_a_service = OF_SERVICES.iter().any(|prefix| names[0].starts_with(prefix));
-        if metric.labels.is_empty() && !is_of_a_service {
+        let is_if_configured = IF_CONFIGURED.iter().any(|prefix| names[0].starts_with(prefix));
+        if metric.labels.is_empty() && !is_if_configured {
             always.extend(names.clone());
         }
         told.extend(names);

@@ -51,7 +51,7 @@ fn a_server_that_is_no_aggregator_is_told_apart_and_exits_with_4() {
 fn wrong_usage_exits_with_2_and_says_what() {
     let cases: [(&[&str], &str); 9] = [
         (&["--aggregator", "http://10.0.0.1:7400", "status"], "loopback"),
-        (&["--aggregator", "https://127.0.0.1:7400", "status"], "--certificate-file"),
+        (&["--aggregator", "https://127.0.0.1:7400", "status"], "--ca-file"),
         (&["--aggregator", "nonsense", "status"], "nonsense"),
         (&["events", "--since", "yesterday"], "2026-05-01"),
         (&["events", "--limit", "0"], "--limit"),

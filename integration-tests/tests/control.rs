@@ -126,7 +126,8 @@ async fn a_tracer_stays_disabled_through_restarts_of_both_until_it_is_reset() ->
     for (line, enabled) in lines.iter().zip([false.into(), false.into(), serde_json::Value::Null]) {
         assert_eq!((&line["call"], &line["node"]), (&"set_tracer".into(), &NODE.into()), "{audit}");
         assert_eq!(line["request"], serde_json::json!({ "tracer": "memburst", "enabled": enabled }), "{audit}");
-        assert!(line["who"].as_str().is_some_and(|who| who.starts_with("127.0.0.1:")), "{audit}");
+        assert_eq!((&line["who"], &line["role"]), (&"local".into(), &"admin".into()), "{audit}");
+        assert!(line["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")), "{audit}");
     }
     assert_eq!((&lines[0]["outcome"], &lines[1]["outcome"]), (&serde_json::Value::Null, &"done".into()));
     Ok(())
