@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
-/// When the next would be due, were all evenly spread.
+/// When the last one was due, were all evenly spread. So the next is due by the rate of its own question, and not by one
+/// that was higher or lower before.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gcra {
-    due: Duration,
+    last: Option<Duration>,
+    /// By the rate of then.
+    fresh: Duration,
 }
 
 /// So many a second, and what `burst` gathers of that at once, and one.
@@ -26,18 +29,23 @@ impl Gcra {
 
     /// Counts one.
     pub(crate) fn spend(&mut self, now: Duration, pace: Pace) {
-        self.due = self.due(now, pace).max(now).saturating_add(pace.interval());
+        let last = self.due(now, pace).max(now);
+        (self.last, self.fresh) = (Some(last), last.saturating_add(pace.interval()));
     }
 
     /// Whether it is as a new one.
     pub(crate) fn is_fresh(&self, now: Duration) -> bool {
-        self.due <= now
+        self.fresh <= now
     }
 
-    /// Later than a burst and an interval from now it cannot be by itself.
     fn due(&self, now: Duration, pace: Pace) -> Duration {
         let full = now.saturating_add(pace.burst);
-        if self.due > full.saturating_add(pace.interval()) { full } else { self.due }
+        match self.last {
+            None => Duration::ZERO,
+            // That cannot be by itself.
+            Some(last) if last > full => full,
+            Some(last) => last.saturating_add(pace.interval()),
+        }
     }
 }
 
@@ -77,6 +85,16 @@ mod tests {
         assert_eq!(spent(&mut gcra, back, PACE), 1);
         let second: u32 = (1..=10).map(|tenth| spent(&mut gcra, back + tenth * Duration::from_millis(100), PACE)).sum();
         assert!((9..=10).contains(&second), "{second}");
+    }
+
+    #[test]
+    fn a_rate_that_rises_a_little_frees_nothing_at_once_and_one_that_was_low_holds_nothing_up() {
+        let pace = |rate| Pace { rate, burst: Duration::from_secs(1) };
+        let start = Duration::from_secs(10_000);
+        let mut gcra = Gcra::default();
+        assert_eq!(spent(&mut gcra, start, pace(0.01)), 1);
+        assert_eq!(spent(&mut gcra, start + Duration::from_secs(1), pace(0.0105)), 0);
+        assert_eq!(spent(&mut gcra, start + Duration::from_secs(2), pace(1.0)), 2);
     }
 
     #[test]
