@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use galen_runtime::tls::{self, Dialler, Error, File, Files, Reloaded};
+use galen_runtime::tls::{self, Dialler, Error, Files, Reloaded};
 use prometheus::{
     IntCounter, IntGauge,
     core::{Collector, Desc},
@@ -52,21 +52,9 @@ pub(crate) struct Figures {
 impl Config {
     /// Nothing, if no file is named.
     pub(crate) fn check(self) -> Result<Option<Settings>, Invalid> {
-        let names = [
-            ("tls.certificate_file", &self.certificate_file),
-            ("tls.key_file", &self.key_file),
-            ("tls.ca_file", &self.ca_file),
-        ];
-        if names.iter().all(|(_, path)| path.as_os_str().is_empty()) && self.crl_files.is_empty() {
-            return Ok(None);
-        }
-        if let Some((key, _)) = names.iter().find(|(_, path)| path.as_os_str().is_empty()) {
-            return Err(Invalid::TlsFile { key });
-        }
-        let [certificate, key, authorities] = names.map(|(key, path)| File::new(key, path));
-        let revoked = self.crl_files.into_iter().map(|path| File::new("tls.crl_files", path)).collect();
-        let files = Files { certificate, key, authorities, revoked };
-        Ok(Some(Settings { files, server_name: self.server_name }))
+        let files = Files::named(self.certificate_file, self.key_file, self.ca_file, self.crl_files)
+            .map_err(|key| Invalid::TlsFile { key })?;
+        Ok(files.map(|files| Settings { files, server_name: self.server_name }))
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 
 use galen_runtime::{
     OnEnd, Supervisor,
-    tls::{self, Clients, File, Files, Identity, Lapsed, Reloaded, Revoked},
+    tls::{self, Clients, Files, Identity, Lapsed, Reloaded, Revoked},
 };
 use prometheus::IntCounterVec;
 use schemars::JsonSchema;
@@ -109,25 +109,16 @@ impl Default for Config {
 impl Config {
     /// Nothing, if no file is named.
     pub(crate) fn check(self) -> Result<Option<Settings>, Invalid> {
-        let names = [
-            ("tls.certificate_file", &self.certificate_file),
-            ("tls.key_file", &self.key_file),
-            ("tls.ca_file", &self.ca_file),
-        ];
-        let missing = names.iter().find(|(_, path)| path.as_os_str().is_empty()).map(|(key, _)| *key);
-        if names.iter().all(|(_, path)| path.as_os_str().is_empty()) && self.crl_files.is_empty() {
+        let must = "be set with the other files of `[tls]`";
+        let Some(files) = Files::named(self.certificate_file, self.key_file, self.ca_file, self.crl_files)
+            .map_err(|key| Invalid::Range { key, must })?
+        else {
             return Ok(None);
-        }
-        if let Some(key) = missing {
-            return Err(Invalid::Range { key, must: "be set with the other files of `[tls]`" });
-        }
+        };
         if !tls::is_trust_domain(&self.trust_domain) {
             let must = "be of lower case letters, digits, `.`, `-` and `_`";
             return Err(Invalid::Range { key: "tls.trust_domain", must });
         }
-        let [certificate, key, authorities] = names.map(|(key, path)| File::new(key, path));
-        let revoked = self.crl_files.into_iter().map(|path| File::new("tls.crl_files", path)).collect();
-        let files = Files { certificate, key, authorities, revoked };
         Ok(Some(Settings { files, trust_domain: self.trust_domain }))
     }
 }

@@ -121,6 +121,33 @@ impl File {
 }
 
 impl Files {
+    /// The files of `[tls]` as settings name them; nothing, if none is named.
+    ///
+    /// # Errors
+    /// The setting that is empty while others are not.
+    pub fn named(
+        certificate: PathBuf,
+        key: PathBuf,
+        authorities: PathBuf,
+        revoked: Vec<PathBuf>,
+    ) -> Result<Option<Self>, &'static str> {
+        let files = [
+            File::new("tls.certificate_file", certificate),
+            File::new("tls.key_file", key),
+            File::new("tls.ca_file", authorities),
+        ];
+        let is_empty = |file: &&File| file.path.as_os_str().is_empty();
+        if revoked.is_empty() && files.iter().all(|file| is_empty(&file)) {
+            return Ok(None);
+        }
+        if let Some(missing) = files.iter().find(is_empty) {
+            return Err(missing.setting);
+        }
+        let [certificate, key, authorities] = files;
+        let revoked = revoked.into_iter().map(|path| File::new("tls.crl_files", path)).collect();
+        Ok(Some(Self { certificate, key, authorities, revoked }))
+    }
+
     /// # Errors
     /// A file is not there, or does not hold what it should.
     pub fn read(&self) -> Result<Material, Error> {
